@@ -1,0 +1,211 @@
+"""Why the ledger refuses: one root, facts as attributes, a stable ``code``.
+
+A ``Refusal`` is an expected outcome: ``post`` returns it as a value, one unit at a time, and the books are
+as if the unit had never come. Everything else is raised.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import date, datetime
+from typing import ClassVar
+from uuid import UUID
+
+
+class LedgerError(Exception):
+    """Root of every error of this package. ``code`` never changes once published."""
+
+    code: ClassVar[str] = "ledger_error"
+
+
+@dataclass(unsafe_hash=True)
+class InvalidEntry(LedgerError):
+    """A journal, posting or hold that cannot exist at all; raised when it is built."""
+
+    code: ClassVar[str] = "invalid_entry"
+    field: str
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
+class BookUnknown(LedgerError):
+    code: ClassVar[str] = "book_unknown"
+    book_id: int
+
+    def __str__(self) -> str:
+        return f"there is no book {self.book_id}"
+
+
+@dataclass(unsafe_hash=True)
+class Overloaded(LedgerError):
+    """The writer's queue is full; nothing was written, try again later."""
+
+    code: ClassVar[str] = "overloaded"
+    queued: int
+
+    def __str__(self) -> str:
+        return f"{self.queued} units are waiting already"
+
+
+@dataclass(unsafe_hash=True)
+class WriterClosed(LedgerError):
+    code: ClassVar[str] = "writer_closed"
+
+    def __str__(self) -> str:
+        return "the writer has been closed; nothing was written"
+
+
+@dataclass(unsafe_hash=True)
+class DatabaseRefused(LedgerError):
+    """The database's own guards refused a batch (SQLSTATE class KH); a bug or an attack, never a business outcome."""
+
+    code: ClassVar[str] = "database_refused"
+    sqlstate: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.sqlstate}: {self.message}"
+
+
+@dataclass(unsafe_hash=True)
+class Refusal(LedgerError):
+    """A unit judged and refused; it left no trace."""
+
+    code: ClassVar[str] = "refused"
+
+    def __str__(self) -> str:
+        facts = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self))
+        return f"{self.code}: {facts}"
+
+
+@dataclass(unsafe_hash=True)
+class SourceConflict(Refusal):
+    """The source key is taken by a journal with other content."""
+
+    code: ClassVar[str] = "source_conflict"
+    source: str
+    journal_seq: int | None
+
+
+@dataclass(unsafe_hash=True)
+class AccountUnknown(Refusal):
+    code: ClassVar[str] = "account_unknown"
+    account: str
+    currency: str
+
+
+@dataclass(unsafe_hash=True)
+class AccountFrozen(Refusal):
+    code: ClassVar[str] = "account_frozen"
+    account: str
+
+
+@dataclass(unsafe_hash=True)
+class AccountClosed(Refusal):
+    code: ClassVar[str] = "account_closed"
+    account: str
+
+
+@dataclass(unsafe_hash=True)
+class PeriodClosed(Refusal):
+    code: ClassVar[str] = "period_closed"
+    effective_on: date
+    closed_through: date
+
+
+@dataclass(unsafe_hash=True)
+class InsufficientFunds(Refusal):
+    """Available would fall below the account's floor. Amounts in minor units."""
+
+    code: ClassVar[str] = "insufficient_funds"
+    account: str
+    currency: str
+    available: int
+    floor: int
+    needed: int
+
+
+@dataclass(unsafe_hash=True)
+class AmountTooLarge(Refusal):
+    """A balance would leave the range of a 64-bit integer."""
+
+    code: ClassVar[str] = "amount_too_large"
+    account: str
+
+
+@dataclass(unsafe_hash=True)
+class HoldUnknown(Refusal):
+    code: ClassVar[str] = "hold_unknown"
+    hold_id: UUID
+
+
+@dataclass(unsafe_hash=True)
+class HoldExists(Refusal):
+    code: ClassVar[str] = "hold_exists"
+    hold_id: UUID
+
+
+@dataclass(unsafe_hash=True)
+class HoldEnded(Refusal):
+    """Nothing is left to capture, increase or release."""
+
+    code: ClassVar[str] = "hold_ended"
+    hold_id: UUID
+
+
+@dataclass(unsafe_hash=True)
+class HoldExpired(Refusal):
+    """Past ``expires_at``, also when no job has expired it yet."""
+
+    code: ClassVar[str] = "hold_expired"
+    hold_id: UUID
+    expired_at: datetime
+
+
+@dataclass(unsafe_hash=True)
+class HoldNotExpired(Refusal):
+    code: ClassVar[str] = "hold_not_expired"
+    hold_id: UUID
+    expires_at: datetime | None
+
+
+@dataclass(unsafe_hash=True)
+class HoldExceeded(Refusal):
+    """More asked for than the hold (with its tolerance, for a capture) still allows. Minor units."""
+
+    code: ClassVar[str] = "hold_exceeded"
+    hold_id: UUID
+    requested: int
+    allowed: int
+
+
+@dataclass(unsafe_hash=True)
+class AlreadyReversed(Refusal):
+    code: ClassVar[str] = "already_reversed"
+    journal_seq: int
+
+
+@dataclass(unsafe_hash=True)
+class JournalUnknown(Refusal):
+    code: ClassVar[str] = "journal_unknown"
+    journal_seq: int
+
+
+@dataclass(unsafe_hash=True)
+class NotReversible(Refusal):
+    """Journals that hold or release are undone by hold operations, not by reversal."""
+
+    code: ClassVar[str] = "not_reversible"
+    journal_seq: int
+
+
+@dataclass(unsafe_hash=True)
+class StatementRefused(Refusal):
+    """A caller's statement hit another number of rows than it promised, or the database refused it."""
+
+    code: ClassVar[str] = "statement_refused"
+    statement: str
+    reason: str
