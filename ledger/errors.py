@@ -59,6 +59,16 @@ class WriterClosed(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class LedgerUnavailable(LedgerError):
+    """The database cannot be reached. Whether the unit stands is unknown: submit it again, its source key decides."""
+
+    code: ClassVar[str] = "ledger_unavailable"
+
+    def __str__(self) -> str:
+        return "the database cannot be reached; submit the same unit again"
+
+
+@dataclass(unsafe_hash=True)
 class DatabaseRefused(LedgerError):
     """The database's own guards refused a batch (SQLSTATE class KH); a bug or an attack, never a business outcome."""
 

@@ -1,1 +1,433 @@
--- schema of ledger
+-- The books. Everything at or below a book's head is complete, balanced and final, by the rules in this file:
+-- the application may only INSERT journals and postings; heads, balances and holds are derived by the database.
+-- SQLSTATE class KH is ours (see the list at ledger.refuse). book_id leads every key: books can live apart.
+
+CREATE SCHEMA IF NOT EXISTS ledger;
+
+-- ---------------------------------------------------------------- tables
+
+CREATE TABLE ledger.book (
+  book_id        integer PRIMARY KEY CHECK (book_id > 0),
+  name           text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9-]{0,39}$'),
+  head           bigint NOT NULL DEFAULT 0 CHECK (head >= 0),       -- seq of the last journal
+  accounts       integer NOT NULL DEFAULT 0,                        -- number of the last account
+  recorded_at    timestamptz NOT NULL,                              -- clock of the book: never goes back
+  closed_through date
+) WITH (fillfactor = 50);
+
+CREATE TABLE ledger.account (
+  book_id      integer NOT NULL REFERENCES ledger.book,
+  account_id   integer NOT NULL,
+  path         text COLLATE "C" NOT NULL
+               CHECK (path ~ '^(Assets|Liabilities|Equity|Income|Expenses)(:[A-Za-z0-9][A-Za-z0-9_-]{0,63}){1,7}$'),
+  currency     text COLLATE "C" NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
+  owner        text CHECK (owner ~ '^[!-~]{1,64}$'),
+  opened_at    timestamptz NOT NULL,
+  debit_normal boolean NOT NULL GENERATED ALWAYS AS (path ~ '^(Assets|Expenses):') STORED,
+  PRIMARY KEY (book_id, account_id),
+  UNIQUE (book_id, path, currency)
+);
+CREATE INDEX account_owner ON ledger.account (book_id, owner, path) WHERE owner IS NOT NULL;
+
+-- Floors and status are recorded facts: inserting one is the only way to change them.
+CREATE TABLE ledger.account_fact (
+  book_id     integer NOT NULL,
+  account_id  integer NOT NULL,
+  fact        integer NOT NULL CHECK (fact > 0),
+  floor       bigint,
+  status      text NOT NULL CHECK (status IN ('open', 'frozen', 'closed')),
+  reason      text NOT NULL,
+  recorded_at timestamptz NOT NULL,
+  PRIMARY KEY (book_id, account_id, fact),
+  FOREIGN KEY (book_id, account_id) REFERENCES ledger.account
+);
+
+CREATE TABLE ledger.balance (
+  book_id         integer NOT NULL,
+  account_id      integer NOT NULL,
+  seq             bigint NOT NULL DEFAULT 0,     -- of the account's last line
+  posted_debits   bigint NOT NULL DEFAULT 0 CHECK (posted_debits >= 0),
+  posted_credits  bigint NOT NULL DEFAULT 0 CHECK (posted_credits >= 0),
+  pending_debits  bigint NOT NULL DEFAULT 0 CHECK (pending_debits >= 0),
+  pending_credits bigint NOT NULL DEFAULT 0 CHECK (pending_credits >= 0),
+  floor           bigint,
+  fact            integer NOT NULL DEFAULT 0,    -- of the account's last fact
+  debit_normal    boolean NOT NULL,
+  currency        text COLLATE "C" NOT NULL,
+  status          text NOT NULL DEFAULT 'open',
+  PRIMARY KEY (book_id, account_id),
+  FOREIGN KEY (book_id, account_id) REFERENCES ledger.account,
+  -- available = posted balance less pending outflow (accounting.md, "Layers")
+  CONSTRAINT balance_floor CHECK (
+    floor IS NULL OR floor <=
+    CASE WHEN debit_normal THEN posted_debits - posted_credits - pending_credits
+         ELSE posted_credits - posted_debits - pending_debits END),
+  CONSTRAINT balance_closed CHECK (
+    status <> 'closed' OR (posted_debits = posted_credits AND pending_debits = 0 AND pending_credits = 0))
+) WITH (fillfactor = 50);
+
+CREATE TABLE ledger.journal (
+  book_id      integer NOT NULL REFERENCES ledger.book,
+  seq          bigint NOT NULL CHECK (seq > 0),
+  id           uuid NOT NULL,
+  effective_at timestamptz NOT NULL,
+  recorded_at  timestamptz NOT NULL,
+  reverses     bigint CHECK (reverses < seq),
+  lines        smallint NOT NULL CHECK (lines > 0),
+  kind         text COLLATE "C" NOT NULL,
+  source_type  text COLLATE "C" NOT NULL,
+  source_id    text COLLATE "C" NOT NULL,
+  source_event text COLLATE "C" NOT NULL,
+  leaf_hash    bytea NOT NULL CHECK (octet_length(leaf_hash) = 32),   -- SHA-256(0x00 || canonical), RFC 9162
+  canonical    text COLLATE "C" NOT NULL,                             -- one line of RFC 8785 JSON; holds description and metadata
+  PRIMARY KEY (book_id, seq),
+  UNIQUE (book_id, id),
+  CONSTRAINT journal_source UNIQUE (book_id, source_id, source_type, source_event)
+);
+CREATE UNIQUE INDEX journal_reverses ON ledger.journal (book_id, reverses) WHERE reverses IS NOT NULL;
+CREATE INDEX journal_kind ON ledger.journal (book_id, kind, seq);
+
+-- One row is one debit/credit pair of one amount in one currency: what does not balance cannot be written.
+CREATE TABLE ledger.posting (
+  journal_seq      bigint NOT NULL,
+  amount           bigint NOT NULL,
+  debit_seq        bigint NOT NULL,     -- number of this line in the debited account
+  debit_posted     bigint NOT NULL,     -- that account's balances after the line, signed by its normal side
+  debit_available  bigint NOT NULL,
+  debit_incoming   bigint NOT NULL,
+  credit_seq       bigint NOT NULL,
+  credit_posted    bigint NOT NULL,
+  credit_available bigint NOT NULL,
+  credit_incoming  bigint NOT NULL,
+  book_id          integer NOT NULL,
+  debit_account    integer NOT NULL,
+  credit_account   integer NOT NULL,
+  line             smallint NOT NULL CHECK (line > 0),
+  layer            smallint NOT NULL CHECK (layer IN (0, 1)),   -- 0 posted, 1 pending
+  hold_action      smallint CHECK (hold_action BETWEEN 0 AND 4), -- place, increase, capture, release, expire
+  currency         text COLLATE "C" NOT NULL,
+  hold_id          uuid,
+  PRIMARY KEY (book_id, journal_seq, line),
+  CONSTRAINT posting_sides CHECK (debit_account <> credit_account),
+  CONSTRAINT posting_amount CHECK (amount > 0 OR (amount < 0 AND layer = 1 AND hold_action >= 2)),
+  CONSTRAINT posting_hold CHECK (
+    (hold_id IS NULL) = (hold_action IS NULL)
+    AND (layer = 0 OR hold_id IS NOT NULL)
+    AND (layer = 1 OR hold_action IS NULL OR hold_action = 2)
+    AND (layer = 0 OR (amount > 0) = (hold_action <= 1)))
+);
+CREATE UNIQUE INDEX posting_debit ON ledger.posting (book_id, debit_account, debit_seq);
+CREATE UNIQUE INDEX posting_credit ON ledger.posting (book_id, credit_account, credit_seq);
+CREATE INDEX posting_of_hold ON ledger.posting (book_id, hold_id, journal_seq) WHERE hold_id IS NOT NULL;
+
+CREATE TABLE ledger.hold (
+  book_id        integer NOT NULL,
+  hold_id        uuid NOT NULL,
+  debit_account  integer NOT NULL,
+  credit_account integer NOT NULL,
+  tolerance_bps  integer NOT NULL CHECK (tolerance_bps BETWEEN 0 AND 10000),
+  expires_at     timestamptz,
+  held           bigint NOT NULL DEFAULT 0 CHECK (held >= 0),       -- ever placed
+  consumed       bigint NOT NULL DEFAULT 0 CHECK (consumed >= 0),   -- taken out of it by captures
+  captured       bigint NOT NULL DEFAULT 0 CHECK (captured >= consumed),
+  released       bigint NOT NULL DEFAULT 0 CHECK (released >= 0),
+  expired        bigint NOT NULL DEFAULT 0 CHECK (expired >= 0),
+  PRIMARY KEY (book_id, hold_id),
+  FOREIGN KEY (book_id, debit_account) REFERENCES ledger.account,
+  FOREIGN KEY (book_id, credit_account) REFERENCES ledger.account,
+  CONSTRAINT hold_remaining CHECK (consumed + released + expired <= held),
+  CONSTRAINT hold_ceiling CHECK (
+    captured <= held - released - expired
+                + div((held - released - expired)::numeric * tolerance_bps, 10000))
+) WITH (fillfactor = 70);
+CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
+  WHERE expires_at IS NOT NULL AND consumed + released + expired < held;
+
+-- ---------------------------------------------------------------- refusals
+
+-- KH001 gap, reuse or stale head     KH002 closed period        KH003 journal without its postings
+-- KH004 posting into history         KH005 account's sequence   KH006 below floor
+-- KH007 account not open             KH008 currency differs     KH009 hold's terms
+-- KH010 immutable                    KH011 clock of the book    KH012 floor or status
+CREATE FUNCTION ledger.refuse(state text, message text) RETURNS void LANGUAGE plpgsql
+AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message; END $$;
+
+CREATE FUNCTION ledger.immutable() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ BEGIN
+  PERFORM ledger.refuse('KH010', format('%s.%s is append-only: no %s', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP));
+  RETURN NULL;
+END $$;
+
+DO $$ DECLARE t text; BEGIN
+  FOREACH t IN ARRAY ARRAY['journal', 'posting', 'account', 'account_fact'] LOOP
+    EXECUTE format('CREATE TRIGGER immutable_row BEFORE UPDATE OR DELETE ON ledger.%I
+                    FOR EACH ROW EXECUTE FUNCTION ledger.immutable()', t);
+  END LOOP;
+  FOREACH t IN ARRAY ARRAY['journal', 'posting', 'account', 'account_fact', 'balance', 'hold', 'book'] LOOP
+    EXECUTE format('CREATE TRIGGER immutable_table BEFORE TRUNCATE ON ledger.%I
+                    FOR EACH STATEMENT EXECUTE FUNCTION ledger.immutable()', t);
+  END LOOP;
+  FOREACH t IN ARRAY ARRAY['balance', 'hold', 'book'] LOOP
+    EXECUTE format('CREATE TRIGGER never_deleted BEFORE DELETE ON ledger.%I
+                    FOR EACH ROW EXECUTE FUNCTION ledger.immutable()', t);
+  END LOOP;
+END $$;
+
+-- The book's clock only goes forward: a host whose clock jumps back cannot reorder time.
+CREATE FUNCTION ledger.clock_forward() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ BEGIN
+  IF NEW.recorded_at < OLD.recorded_at THEN
+    PERFORM ledger.refuse('KH011', format('book %s was written at %s already', OLD.book_id, OLD.recorded_at));
+  END IF;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER clock_forward BEFORE UPDATE ON ledger.book FOR EACH ROW EXECUTE FUNCTION ledger.clock_forward();
+
+-- Postings come before their journals, never after: what the head covers gets no new line.
+CREATE FUNCTION ledger.posting_appended() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ DECLARE g record; top bigint; BEGIN
+  FOR g IN SELECT book_id, min(journal_seq) AS first FROM added GROUP BY book_id LOOP
+    -- FOR SHARE: the head must not pass these rows while they are uncommitted.
+    SELECT head INTO top FROM ledger.book WHERE book_id = g.book_id FOR SHARE;
+    IF top IS NULL OR g.first <= top THEN
+      PERFORM ledger.refuse('KH004', format('book %s: journal %s is history, or there is no such book', g.book_id, g.first));
+    END IF;
+  END LOOP;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER posting_appended AFTER INSERT ON ledger.posting REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger.posting_appended();
+
+-- Names the first account whose lines do not fit and why; called only when apply_balances found one.
+CREATE FUNCTION ledger.explain_balances(book integer, first bigint, last bigint) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog
+AS $$ DECLARE r record; BEGIN
+  FOR r IN
+    WITH leg AS (
+      SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, currency, amount
+        FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last
+      UNION ALL
+      SELECT credit_account, credit_seq, credit_available, currency, amount
+        FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last)
+    SELECT l.account_id, min(l.seq) AS first_seq, max(l.seq) AS last_seq, count(*) AS n, min(l.available) AS lowest,
+           max(l.amount) AS largest, min(l.currency) AS c1, max(l.currency) AS c2,
+           b.seq, b.floor, b.status, b.currency
+      FROM leg l LEFT JOIN ledger.balance b ON b.book_id = book AND b.account_id = l.account_id
+     GROUP BY l.account_id, b.seq, b.floor, b.status, b.currency ORDER BY 1
+  LOOP
+    IF r.seq IS NULL THEN
+      PERFORM ledger.refuse('KH005', format('there is no account %s', r.account_id));
+    ELSIF r.first_seq <> r.seq + 1 OR r.last_seq <> r.seq + r.n THEN
+      PERFORM ledger.refuse('KH005', format('account %s stands at line %s: lines %s to %s do not follow',
+                                            r.account_id, r.seq, r.first_seq, r.last_seq));
+    ELSIF r.c1 <> r.currency OR r.c2 <> r.currency THEN
+      PERFORM ledger.refuse('KH008', format('account %s is in %s', r.account_id, r.currency));
+    ELSIF r.status <> 'open' AND r.largest > 0 THEN
+      PERFORM ledger.refuse('KH007', format('account %s is %s', r.account_id, r.status));
+    ELSIF r.lowest < r.floor THEN
+      PERFORM ledger.refuse('KH006', format('account %s would fall to %s, its floor is %s', r.account_id, r.lowest, r.floor));
+    END IF;
+  END LOOP;
+  PERFORM ledger.refuse('KH005', 'balances and postings do not fit');
+END $$;
+
+-- Derives the balances of every account that the journals first..last touch; returns the number of postings.
+CREATE FUNCTION ledger.apply_balances(book integer, first bigint, last bigint) RETURNS bigint
+LANGUAGE plpgsql SET search_path = pg_catalog
+AS $$ DECLARE postings bigint; accounts bigint; updated bigint; BEGIN
+  WITH p AS MATERIALIZED (
+    SELECT debit_account, debit_seq, debit_available, credit_account, credit_seq, credit_available, layer, amount, currency
+      FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last
+  ), leg AS (
+    SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, layer, amount, true AS debit, currency FROM p
+    UNION ALL
+    SELECT credit_account, credit_seq, credit_available, layer, amount, false, currency FROM p
+  ), d AS MATERIALIZED (
+    SELECT account_id, count(*) AS n, min(seq) AS first_seq, max(seq) AS last_seq, min(available) AS lowest,
+           max(amount) AS largest, min(currency) AS c1, max(currency) AS c2,
+           coalesce(sum(amount) FILTER (WHERE debit AND layer = 0), 0)::bigint AS posted_debits,
+           coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 0), 0)::bigint AS posted_credits,
+           coalesce(sum(amount) FILTER (WHERE debit AND layer = 1), 0)::bigint AS pending_debits,
+           coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 1), 0)::bigint AS pending_credits
+      FROM leg GROUP BY account_id
+  ), u AS (
+    UPDATE ledger.balance b
+       SET seq = d.last_seq,
+           posted_debits = b.posted_debits + d.posted_debits, posted_credits = b.posted_credits + d.posted_credits,
+           pending_debits = b.pending_debits + d.pending_debits, pending_credits = b.pending_credits + d.pending_credits
+      FROM d
+     WHERE b.book_id = book AND b.account_id = d.account_id
+       AND d.first_seq = b.seq + 1 AND d.last_seq = b.seq + d.n
+       AND d.c1 = b.currency AND d.c2 = b.currency
+       AND (b.status = 'open' OR d.largest < 0)   -- a frozen account still gives holds back
+       AND (b.floor IS NULL OR d.lowest >= b.floor)
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO postings, accounts, updated;
+  IF updated <> accounts THEN
+    PERFORM ledger.explain_balances(book, first, last);
+  END IF;
+  RETURN postings;
+END $$;
+
+-- Derives what became of every hold that the journals first..last touch.
+CREATE FUNCTION ledger.apply_holds(book integer, first bigint, last bigint, at timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog
+AS $$ DECLARE holds bigint; updated bigint; BEGIN
+  WITH d AS MATERIALIZED (
+    SELECT hold_id,
+           min(debit_account) FILTER (WHERE layer = 1) AS d1, max(debit_account) FILTER (WHERE layer = 1) AS d2,
+           min(credit_account) FILTER (WHERE layer = 1) AS c1, max(credit_account) FILTER (WHERE layer = 1) AS c2,
+           count(*) FILTER (WHERE hold_action = 0) AS places,
+           count(*) FILTER (WHERE hold_action IN (1, 2)) AS uses,
+           coalesce(sum(amount) FILTER (WHERE layer = 1 AND hold_action <= 1), 0)::bigint AS held,
+           coalesce(-sum(amount) FILTER (WHERE layer = 1 AND hold_action = 2), 0)::bigint AS consumed,
+           coalesce(sum(amount) FILTER (WHERE layer = 0), 0)::bigint AS captured,
+           coalesce(-sum(amount) FILTER (WHERE hold_action = 3), 0)::bigint AS released,
+           coalesce(-sum(amount) FILTER (WHERE hold_action = 4), 0)::bigint AS expired
+      FROM ledger.posting
+     WHERE book_id = book AND journal_seq BETWEEN first AND last AND hold_id IS NOT NULL
+     GROUP BY hold_id
+  ), u AS (
+    UPDATE ledger.hold h
+       SET held = h.held + d.held, consumed = h.consumed + d.consumed, captured = h.captured + d.captured,
+           released = h.released + d.released, expired = h.expired + d.expired
+      FROM d
+     WHERE h.book_id = book AND h.hold_id = d.hold_id
+       AND d.d1 = h.debit_account AND d.d2 = h.debit_account AND d.c1 = h.credit_account AND d.c2 = h.credit_account
+       AND d.places = CASE WHEN h.held = 0 THEN 1 ELSE 0 END
+       AND (h.held = 0 OR h.consumed + h.released + h.expired < h.held)
+       AND (h.expires_at IS NULL OR (d.uses = 0 OR at < h.expires_at))
+       AND (d.expired = 0 OR at >= h.expires_at)
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO holds, updated;
+  IF updated <> holds THEN
+    PERFORM ledger.refuse('KH009', format('journals %s to %s of book %s break the terms of a hold', first, last, book));
+  END IF;
+END $$;
+
+-- Journals make the book: each insert must follow the head without a gap, with all its postings there,
+-- and moves head, balances and holds with it. The application has no other way to move any of them.
+CREATE FUNCTION ledger.journal_appended() RETURNS trigger
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET jit = off
+AS $$ DECLARE g record; b record; BEGIN
+  FOR g IN SELECT book_id, min(seq) AS first, max(seq) AS last, count(*) AS n, sum(lines) AS lines,
+                  min(effective_at) AS earliest, min(recorded_at) AS r1, max(recorded_at) AS r2
+             FROM added GROUP BY book_id
+  LOOP
+    UPDATE ledger.book SET head = g.last
+     WHERE book_id = g.book_id AND head = g.first - 1 AND g.last - g.first + 1 = g.n
+    RETURNING recorded_at, closed_through INTO b;
+    IF NOT FOUND THEN
+      PERFORM ledger.refuse('KH001', format('book %s: journals %s to %s do not follow its head', g.book_id, g.first, g.last));
+    ELSIF g.r1 <> b.recorded_at OR g.r2 <> b.recorded_at THEN
+      PERFORM ledger.refuse('KH011', format('book %s is written at %s, not at %s', g.book_id, b.recorded_at, g.r1));
+    ELSIF (g.earliest AT TIME ZONE 'UTC')::date <= b.closed_through THEN
+      PERFORM ledger.refuse('KH002', format('book %s is closed through %s', g.book_id, b.closed_through));
+    END IF;
+    IF ledger.apply_balances(g.book_id, g.first, g.last) <> g.lines OR EXISTS (
+         SELECT FROM added a JOIN ledger.posting p ON p.book_id = a.book_id AND p.journal_seq = a.seq
+          WHERE a.book_id = g.book_id AND p.line > a.lines) THEN
+      PERFORM ledger.refuse('KH003', format('book %s: journals %s to %s do not have the postings they state', g.book_id, g.first, g.last));
+    END IF;
+    PERFORM ledger.apply_holds(g.book_id, g.first, g.last, b.recorded_at);
+  END LOOP;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger.journal_appended();
+
+-- ---------------------------------------------------------------- books and accounts
+
+CREATE FUNCTION ledger.create_book(book_name text, at timestamptz) RETURNS integer
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ DECLARE found integer; BEGIN
+  LOCK TABLE ledger.book IN SHARE ROW EXCLUSIVE MODE;
+  SELECT book_id INTO found FROM ledger.book WHERE name = book_name;
+  IF found IS NULL THEN
+    INSERT INTO ledger.book (book_id, name, recorded_at)
+    SELECT coalesce(max(book_id), 0) + 1, book_name, at FROM ledger.book RETURNING book_id INTO found;
+  END IF;
+  RETURN found;
+END $$;
+
+-- Opens the accounts that are not there yet; those that are stay as they are.
+CREATE FUNCTION ledger.open_accounts(book integer, paths text[], currencies text[], floors bigint[], owners text[], at timestamptz)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ DECLARE top integer; clock timestamptz; BEGIN
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = book RETURNING accounts, recorded_at INTO top, clock;
+  IF NOT FOUND THEN PERFORM ledger.refuse('KH005', format('there is no book %s', book)); END IF;
+  WITH wanted AS (
+    SELECT DISTINCT ON (w.path, w.currency) w.*
+      FROM unnest(paths, currencies, floors, owners) WITH ORDINALITY AS w(path, currency, floor, owner, n)
+     WHERE NOT EXISTS (SELECT FROM ledger.account a WHERE a.book_id = book AND a.path = w.path AND a.currency = w.currency)
+     ORDER BY w.path, w.currency, w.n
+  ), opened AS (
+    INSERT INTO ledger.account (book_id, account_id, path, currency, owner, opened_at)
+    SELECT book, top + (row_number() OVER (ORDER BY n))::integer, path, currency, owner, clock FROM wanted
+    RETURNING account_id, path, currency, debit_normal
+  ), facts AS (
+    INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
+    SELECT book, o.account_id, 1, w.floor, 'open', 'opened', clock FROM opened o JOIN wanted w USING (path, currency)
+  ), balances AS (
+    INSERT INTO ledger.balance (book_id, account_id, floor, fact, debit_normal, currency)
+    SELECT book, o.account_id, w.floor, 1, o.debit_normal, o.currency FROM opened o JOIN wanted w USING (path, currency))
+  UPDATE ledger.book SET accounts = top + (SELECT count(*) FROM opened) WHERE book_id = book;
+END $$;
+
+-- A fact is applied as it is recorded; a floor above what is available, or closing what is not empty, is refused.
+CREATE FUNCTION ledger.change_account(book integer, account integer, new_floor bigint, new_status text, why text, at timestamptz)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+AS $$ DECLARE clock timestamptz; number integer; BEGIN
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = book RETURNING recorded_at INTO clock;
+  UPDATE ledger.balance SET floor = new_floor, status = new_status, fact = fact + 1
+   WHERE book_id = book AND account_id = account AND status <> 'closed' RETURNING fact INTO number;
+  IF NOT FOUND THEN PERFORM ledger.refuse('KH012', format('account %s is closed or unknown', account)); END IF;
+  INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
+  VALUES (book, account, number, new_floor, new_status, why, clock);
+END $$;
+
+-- ---------------------------------------------------------------- what people read
+
+-- Auditors read lines: each posting as its debit line and its credit line.
+CREATE VIEW ledger.line WITH (security_barrier) AS
+  SELECT p.book_id, p.debit_account AS account_id, p.debit_seq AS seq, p.journal_seq, p.line, p.layer, 'debit' AS side, p.amount,
+         p.currency, p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming,
+         p.credit_account AS counter_account_id, p.hold_id, p.hold_action
+    FROM ledger.posting p
+  UNION ALL
+  SELECT p.book_id, p.credit_account, p.credit_seq, p.journal_seq, p.line, p.layer, 'credit', p.amount,
+         p.currency, p.credit_posted, p.credit_available, p.credit_incoming,
+         p.debit_account, p.hold_id, p.hold_action
+    FROM ledger.posting p;
+
+-- A merchant-scoped session (setting khata.owner) sees its own lines only; without the setting it sees none.
+CREATE VIEW ledger.own_line WITH (security_barrier) AS
+  SELECT l.book_id, a.path, l.seq, l.journal_seq, j.id AS journal_id, j.kind, j.effective_at, j.recorded_at,
+         l.layer, l.side, l.amount, l.currency, l.posted, l.available, l.incoming
+    FROM ledger.account a
+    JOIN ledger.line l ON l.book_id = a.book_id AND l.account_id = a.account_id
+    JOIN ledger.journal j ON j.book_id = l.book_id AND j.seq = l.journal_seq
+   WHERE a.owner = current_setting('khata.owner', true);
+
+ALTER TABLE ledger.account ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ledger.balance ENABLE ROW LEVEL SECURITY;
+ALTER TABLE ledger.hold ENABLE ROW LEVEL SECURITY;
+CREATE POLICY everyone ON ledger.account TO khata_app, khata_audit USING (true);
+CREATE POLICY everyone ON ledger.balance TO khata_app, khata_audit USING (true);
+CREATE POLICY everyone ON ledger.hold TO khata_app, khata_audit USING (true);
+CREATE POLICY new_hold ON ledger.hold FOR INSERT TO khata_app WITH CHECK (true);
+CREATE POLICY own ON ledger.account FOR SELECT TO khata_merchant USING (owner = current_setting('khata.owner', true));
+CREATE POLICY own ON ledger.balance FOR SELECT TO khata_merchant USING (
+  EXISTS (SELECT FROM ledger.account a WHERE a.book_id = balance.book_id AND a.account_id = balance.account_id));
+
+-- ---------------------------------------------------------------- who may do what
+
+REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM PUBLIC;
+REVOKE ALL ON ALL FUNCTIONS IN SCHEMA ledger FROM PUBLIC;
+GRANT USAGE ON SCHEMA ledger TO khata_app, khata_audit, khata_merchant;
+GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO khata_app, khata_audit;
+GRANT INSERT ON ledger.journal, ledger.posting TO khata_app;
+GRANT INSERT (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at) ON ledger.hold TO khata_app;
+GRANT UPDATE (recorded_at) ON ledger.book TO khata_app;   -- taking the book's lock is a write (ledger.md, "One write path")
+GRANT EXECUTE ON FUNCTION ledger.create_book, ledger.open_accounts, ledger.change_account TO khata_app;
+GRANT SELECT ON ledger.account, ledger.balance, ledger.own_line TO khata_merchant;

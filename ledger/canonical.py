@@ -1,0 +1,100 @@
+"""The canonical form of a journal: one line of RFC 8785 (JCS) JSON, and its leaf hash (RFC 9162 section 2.1.1).
+
+Amounts are strings, since JCS numbers are IEEE doubles. Keys are ASCII, so sorting them as bytes is JCS order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from hashlib import sha256
+from typing import Any
+
+import orjson
+
+from ledger.model import Capture, HoldAction, Increase, Journal, Layer, Place, Posting, Release
+
+LAYER_NAMES = {Layer.POSTED: "posted", Layer.PENDING: "pending"}
+HOLD_ACTIONS = ("place", "increase", "capture", "release", "expire")
+
+
+def rfc3339(at: datetime) -> str:
+    """UTC to the microsecond, ending in Z."""
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def hold_terms(action: HoldAction) -> dict[str, Any]:
+    """What was asked of a hold, as it stands in the canonical line."""
+    terms: dict[str, Any] = {"action": type(action).__name__.lower(), "id": str(action.hold_id)}
+    match action:
+        case Place():
+            terms |= {"amount": str(action.amount), "tolerance_bps": action.tolerance_bps}
+            terms["expires_at"] = rfc3339(action.expires_at) if action.expires_at else None
+            terms |= {"credit": action.credit, "currency": action.currency, "debit": action.debit}
+        case Increase():
+            terms["amount"] = str(action.amount)
+        case Capture():
+            terms |= {"amount": str(action.amount), "final": action.final}
+            terms |= {"credit": action.credit, "debit": action.debit}
+        case Release():
+            terms["amount"] = None if action.amount is None else str(action.amount)
+        case _:
+            pass
+    return terms
+
+
+def posting_line(posting: Posting) -> dict[str, Any]:
+    return {
+        "amount": str(posting.amount),
+        "credit": posting.credit,
+        "currency": posting.currency,
+        "debit": posting.debit,
+        "layer": LAYER_NAMES[posting.layer],
+    }
+
+
+def canonical_line(
+    journal: Journal, *, book: str, seq: int, effective_at: datetime, recorded_at: datetime, lines: Sequence[dict[str, Any]]
+) -> bytes:
+    """The line, without a newline. ``lines``: every posting, those of the hold operation marked with ``hold``."""
+    source = journal.source
+    fields: dict[str, Any] = {
+        "book": book,
+        "description": journal.description,
+        "effective_at": rfc3339(effective_at),
+        "id": str(journal.id),
+        "kind": journal.kind,
+        "metadata": dict(journal.metadata),
+        "postings": lines,
+        "recorded_at": rfc3339(recorded_at),
+        "seq": seq,
+        "source": {"event": source.event, "id": source.id, "type": source.type},
+    }
+    if journal.hold is not None:
+        fields["hold"] = hold_terms(journal.hold)
+    if journal.reverses is not None:
+        fields["reverses"] = journal.reverses
+    return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+
+
+def leaf_hash(line: bytes) -> bytes:
+    """SHA-256(0x00 || line)."""
+    return sha256(b"\x00" + line).digest()
+
+
+def same_content(journal: Journal, line: bytes) -> bool:
+    """Whether ``journal`` says what the stored ``line`` says, apart from its id and, unless stated, its time."""
+    stored = orjson.loads(line)
+    if journal.effective_at is not None and rfc3339(journal.effective_at) != stored["effective_at"]:
+        return False
+    if journal.reverses is None:
+        given = [posting_line(p) for p in journal.postings]
+        if given != [p for p in stored["postings"] if "hold" not in p]:
+            return False
+    return (
+        stored["kind"] == journal.kind
+        and stored["description"] == journal.description
+        and stored["metadata"] == dict(journal.metadata)
+        and stored.get("reverses") == journal.reverses
+        and stored.get("hold") == (None if journal.hold is None else hold_terms(journal.hold))
+    )

@@ -1,0 +1,316 @@
+"""Judges units against a book's state: a pure function, no I/O, one unit after the other.
+
+Refusals come in a written order, replay first: source key, account, period, hold, floor. A refused unit leaves
+no trace, so the next one is judged as if it had never come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import NamedTuple
+from uuid import UUID
+
+import orjson
+
+from ledger import canonical, errors
+from ledger.model import (
+    Capture,
+    Expire,
+    HoldAction,
+    Increase,
+    Journal,
+    Layer,
+    Place,
+    Posted,
+    Posting,
+    Release,
+    Result,
+    Unit,
+)
+from ledger.state import Account, Hold, State, Stored
+
+
+class PostingRow(NamedTuple):
+    """A row of ``ledger.posting`` but for its book. ``action``: index into ``canonical.HOLD_ACTIONS``."""
+
+    journal_seq: int
+    amount: int
+    debit_seq: int
+    debit_posted: int
+    debit_available: int
+    debit_incoming: int
+    credit_seq: int
+    credit_posted: int
+    credit_available: int
+    credit_incoming: int
+    debit_account: int
+    credit_account: int
+    line: int
+    layer: int
+    currency: str
+    action: int | None
+    hold_id: UUID | None
+
+
+class JournalRow(NamedTuple):
+    """A row of ``ledger.journal``: the journal as given, and what the ledger adds."""
+
+    journal: Journal
+    seq: int
+    effective_at: datetime
+    lines: int
+    canonical: bytes
+
+
+@dataclass(slots=True)
+class Decisions:
+    """One result a unit, in order, and the rows to write for those that stand."""
+
+    results: list[Result] = field(default_factory=list)
+    journals: list[JournalRow] = field(default_factory=list)
+    postings: list[PostingRow] = field(default_factory=list)
+    holds: list[Hold] = field(default_factory=list)
+
+
+class Line(NamedTuple):
+    """A posting to book; ``amount`` is negative where a hold is given back. ``action`` as in ``PostingRow``."""
+
+    debit: str
+    credit: str
+    amount: int
+    currency: str
+    layer: Layer
+    action: int | None = None
+
+
+def decide(state: State, units: Sequence[Unit]) -> Decisions:
+    """Judge ``units`` in order. ``state`` moves with every unit that stands."""
+    decisions = Decisions()
+    for unit in units:
+        state.begin()
+        mark = len(decisions.journals), len(decisions.postings), len(decisions.holds)
+        try:
+            result: Result = replay(state, unit) or _stand(state, unit, decisions)
+        except errors.Refusal as refusal:
+            state.undo()
+            del decisions.journals[mark[0] :], decisions.postings[mark[1] :], decisions.holds[mark[2] :]
+            result = refusal
+        else:
+            for row in decisions.journals[mark[0] :]:
+                state.sources[row.journal.source] = Stored(row.seq, row.journal.id, row.canonical)
+        decisions.results.append(result)
+    return decisions
+
+
+def replay(state: State, unit: Unit) -> Posted | None:
+    """The unit as it stands already, None if it is new; ``SourceConflict`` if a key stands for something else."""
+    stored = [state.sources.get(journal.source) for journal in unit.journals]
+    if not any(stored):
+        return None
+    known: list[Stored] = []
+    for journal, found in zip(unit.journals, stored, strict=True):
+        if found is None or not canonical.same_content(journal, found.canonical):
+            raise errors.SourceConflict(str(journal.source), found.seq if found else None)
+        known.append(found)
+    return Posted(tuple(k.seq for k in known), tuple(k.id for k in known), replayed=True)
+
+
+def _stand(state: State, unit: Unit, decisions: Decisions) -> Posted:
+    first = state.head + 1
+    for journal in unit.journals:
+        _book(state, journal, decisions)
+    return Posted(tuple(range(first, state.head + 1)), tuple(j.id for j in unit.journals))
+
+
+def _book(state: State, journal: Journal, decisions: Decisions) -> None:
+    seq = state.head + 1
+    effective_at = journal.effective_at or state.recorded_at
+    lines = list(journal_lines(state, journal, decisions))
+    accounts = [(_account(state, line.debit, line), _account(state, line.credit, line)) for line in lines]
+    _check_period(state, effective_at)
+    hold_id = journal.hold.hold_id if journal.hold else None
+    for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
+        decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
+    text = canonical.canonical_line(
+        journal,
+        book=state.book,
+        seq=seq,
+        effective_at=effective_at,
+        recorded_at=state.recorded_at,
+        lines=[_canonical_posting(line) for line in lines],
+    )
+    decisions.journals.append(JournalRow(journal, seq, effective_at, len(lines), text))
+    state.head = seq
+
+
+def _canonical_posting(line: Line) -> dict[str, str]:
+    posting = {
+        "amount": str(line.amount),
+        "credit": line.credit,
+        "currency": line.currency,
+        "debit": line.debit,
+        "layer": canonical.LAYER_NAMES[line.layer],
+    }
+    if line.action is not None:
+        posting["hold"] = canonical.HOLD_ACTIONS[line.action]
+    return posting
+
+
+def _account(state: State, path: str, line: Line) -> Account:
+    account = state.accounts.get((path, line.currency))
+    if account is None:
+        raise errors.AccountUnknown(path, line.currency)
+    if account.status == "closed":
+        raise errors.AccountClosed(path)
+    if account.status == "frozen" and line.amount > 0:  # what is held may still be given back
+        raise errors.AccountFrozen(path)
+    return account
+
+
+def _check_period(state: State, effective_at: datetime) -> None:
+    if state.closed_through is not None and effective_at.date() <= state.closed_through:
+        raise errors.PeriodClosed(effective_at.date(), state.closed_through)
+
+
+def _move(
+    state: State, line: Line, debit: Account, credit: Account, seq: int, number: int, hold_id: UUID | None
+) -> PostingRow:
+    """Book one line on both accounts; the floor holds after every line (invariant I3)."""
+    for account, is_debit in ((debit, True), (credit, False)):
+        state.touch(account)
+        before = account.available
+        account.add(line.amount, line.layer, is_debit)
+        if account.floor is not None and account.available < min(account.floor, before):
+            raise errors.InsufficientFunds(
+                account.path, account.currency, before, account.floor, before - account.available
+            )
+    return PostingRow(
+        seq,
+        line.amount,
+        debit.seq,
+        debit.posted,
+        debit.posted - debit.outgoing,
+        debit.incoming,
+        credit.seq,
+        credit.posted,
+        credit.posted - credit.outgoing,
+        credit.incoming,
+        debit.id,
+        credit.id,
+        number,
+        line.layer,
+        line.currency,
+        line.action,
+        hold_id if line.action is not None else None,
+    )
+
+
+def journal_lines(state: State, journal: Journal, decisions: Decisions) -> Iterator[Line]:
+    """Every line of a journal: the hold's first (what it gives back is available to the rest), then its own."""
+    if journal.reverses is not None:
+        yield from _mirror(state, journal.reverses)
+    if journal.hold is not None:
+        yield from _hold_lines(state, journal.hold, decisions)
+    for p in journal.postings:
+        yield Line(p.debit, p.credit, p.amount, p.currency, p.layer)
+
+
+def _mirror(state: State, seq: int) -> Iterator[Line]:
+    stored = state.journals.get(seq)
+    if stored is None:
+        raise errors.JournalUnknown(seq)
+    if seq in state.reversed:
+        raise errors.AlreadyReversed(seq)
+    fields = orjson.loads(stored.canonical)
+    if "hold" in fields:
+        raise errors.NotReversible(seq)
+    state.reversed.add(seq)
+    # Last line first: what the journal built up in order comes down in the opposite one.
+    for p in reversed(fields["postings"]):
+        yield Line(p["credit"], p["debit"], int(p["amount"]), p["currency"], Layer.POSTED)
+
+
+def _hold_lines(state: State, action: HoldAction, decisions: Decisions) -> list[Line]:
+    match action:
+        case Place():
+            return _place(state, action, decisions)
+        case Increase():
+            hold = _live(state, action)
+            _check_time(state, hold)
+            hold.held += action.amount
+            return [_pending(hold, action.amount, 1)]
+        case Capture():
+            return _capture(state, action)
+        case Release():
+            return _release(state, action)
+        case Expire():
+            return _expire(state, action)
+
+
+def _live(state: State, action: HoldAction) -> Hold:
+    hold = state.holds.get(action.hold_id)
+    if hold is None:
+        raise errors.HoldUnknown(action.hold_id)
+    if hold.remaining == 0:
+        raise errors.HoldEnded(hold.id)
+    state.touch_hold(hold)
+    return hold
+
+
+def _check_time(state: State, hold: Hold) -> None:
+    if hold.expires_at is not None and state.recorded_at >= hold.expires_at:
+        raise errors.HoldExpired(hold.id, hold.expires_at)
+
+
+def _pending(hold: Hold, amount: int, action: int) -> Line:
+    return Line(hold.debit, hold.credit, amount, hold.currency, Layer.PENDING, action)
+
+
+def _place(state: State, action: Place, decisions: Decisions) -> list[Line]:
+    if action.hold_id in state.holds:
+        raise errors.HoldExists(action.hold_id)
+    hold = Hold(
+        action.hold_id, action.debit, action.credit, action.currency, action.tolerance_bps, action.expires_at, action.amount
+    )
+    _check_time(state, hold)
+    state.touch_hold(hold, new=True)
+    decisions.holds.append(hold)
+    return [_pending(hold, action.amount, 0)]
+
+
+def _capture(state: State, action: Capture) -> list[Line]:
+    hold = _live(state, action)
+    _check_time(state, hold)
+    if action.amount > hold.capturable:
+        raise errors.HoldExceeded(hold.id, action.amount, hold.capturable)
+    consumed = min(action.amount, hold.remaining)
+    hold.consumed += consumed
+    hold.captured += action.amount
+    lines = [_pending(hold, -consumed, 2)]
+    if action.final and hold.remaining:
+        lines.append(_pending(hold, -hold.remaining, 3))
+        hold.released += hold.remaining
+    debit, credit = action.debit or hold.debit, action.credit or hold.credit
+    return [*lines, Line(debit, credit, action.amount, hold.currency, Layer.POSTED, 2)]
+
+
+def _release(state: State, action: Release) -> list[Line]:
+    hold = _live(state, action)
+    amount = hold.remaining if action.amount is None else action.amount
+    if amount > hold.remaining:
+        raise errors.HoldExceeded(hold.id, amount, hold.remaining)
+    if hold.capturable - amount - amount * hold.tolerance_bps // 10_000 < 0:
+        raise errors.HoldExceeded(hold.id, amount, hold.capturable)
+    hold.released += amount
+    return [_pending(hold, -amount, 3)]
+
+
+def _expire(state: State, action: Expire) -> list[Line]:
+    hold = _live(state, action)
+    if hold.expires_at is None or state.recorded_at < hold.expires_at:
+        raise errors.HoldNotExpired(hold.id, hold.expires_at)
+    amount = hold.remaining
+    hold.expired += amount
+    return [_pending(hold, -amount, 4)]
