@@ -3,6 +3,11 @@
 from alembic import context
 
 connection = context.config.attributes["connection"]
-context.configure(connection=connection, transaction_per_migration=True, version_table="khata_migration")
+context.configure(
+    connection=connection,
+    transaction_per_migration=True,
+    version_table="migration",
+    version_table_schema="khata",
+)
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,39 @@
+"""Settings: environment variables with the prefix ``KHATA_``, each with a default that works on a laptop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read once at start and handed on; nothing else reads the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="KHATA_", frozen=True)
+
+    home: Path = Path(".khata")
+    """Run-time data: secrets, the embedded database, settlement files."""
+
+    database_url: str | None = Field(default=None, repr=False)
+    """libpq URL of a superuser, or of a role with CREATEROLE and CREATEDB, on PostgreSQL 15 or later. None: embedded."""
+    database_name: str = "khata"
+    """The database that is made and used; the URL's own is only connected to for that."""
+    pg_bin: Path | None = None
+    """Bin directory for the embedded server, in place of the wheel's."""
+    pg_port: int | None = Field(default=None, ge=1, le=65535)
+    """Port of the embedded server; None: the last one if it is free, else any."""
+
+    api_host: str = "127.0.0.1"
+    api_port: int = Field(default=8000, ge=0, le=65535)
+    """0: any free port."""
+    public_url: str | None = None
+    """How clients reach the API (token issuer, links); None: http://api_host:api_port."""
+
+    acquirer_host: str = "127.0.0.1"
+    acquirer_port: int = Field(default=9583, ge=0, le=65535)
+
+    book: str = "main"
+    """Name of the book that new merchants are at home in."""
+    log_level: str = "INFO"

@@ -1,0 +1,36 @@
+"""``HOME/secrets.json``: passwords that Khata makes for itself, readable by its user alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import cast
+
+PASSWORD_BYTES = 24
+
+
+def secrets_for(home: Path, names: Iterable[str]) -> Mapping[str, str]:
+    """The kept secret of each name; those that are missing are made and kept, the file's others stay as they are."""
+    path = home / "secrets.json"
+    home.mkdir(parents=True, exist_ok=True)
+    kept = cast("dict[str, str]", json.loads(path.read_text())) if path.exists() else {}
+    wanted = list(names)
+    missing = [name for name in wanted if name not in kept]
+    if missing:
+        kept |= {name: secrets.token_hex(PASSWORD_BYTES) for name in missing}
+        _write(path, json.dumps(kept, indent=2) + "\n")
+    return {name: kept[name] for name in wanted}
+
+
+def _write(path: Path, text: str) -> None:
+    """Replace the file whole: 0600 from its first byte, and durable before the passwords are used."""
+    fresh = path.with_suffix(f".{os.getpid()}")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
