@@ -9,8 +9,9 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from ledger.books import open_accounts
-from ledger.model import NewAccount
 from psycopg import AsyncConnection
+
+from ledger.model import NewAccount
 
 INPUT_CREDIT = "Assets:Tax:InputCredit"
 

@@ -25,6 +25,7 @@ class UnknownReason(StrEnum):
     """Why the outcome cannot be told although a byte may have been written."""
 
     TIMED_OUT = "no answer in time"
+    UNANSWERED = "an earlier message with this reference is still unanswered"
     CONNECTION_LOST = "the connection was lost"
     UNREADABLE = "the answer was unreadable"
     MISMATCHED = "the answer does not belong to the request"
@@ -33,7 +34,7 @@ class UnknownReason(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Approved:
-    """The bank did it. ``amount`` in minor units of ``currency`` (ISO 4217 letters), as the bank repeated it."""
+    """The bank did it. ``amount`` in minor units of ``currency``, as the bank repeated them."""
 
     reference: BankReference
     amount: int
@@ -69,7 +70,7 @@ class Unknown:
 
     @property
     def conflicted(self) -> bool:
-        """The bank answered for another amount or currency: a person must look (payments.md, "conflicted")."""
+        """The bank answered for another amount or currency (payments.md): a person must look."""
         return self.reason is UnknownReason.AMOUNT_MISMATCH
 
 

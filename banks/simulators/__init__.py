@@ -1,0 +1,1 @@
+"""Simulated banks: separate processes on real sockets, with their own books."""
