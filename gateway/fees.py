@@ -41,6 +41,9 @@ class Charge:
     def total(self) -> int:
         return self.fee + self.tax
 
+    def __add__(self, other: Charge) -> Charge:
+        return Charge(self.fee + other.fee, self.tax + other.tax)
+
     def __sub__(self, other: Charge) -> Charge:
         return Charge(self.fee - other.fee, self.tax - other.tax)
 

@@ -115,6 +115,7 @@ ATTEMPT: Final[Mapping[tuple[AttemptState, AttemptState], str]] = MappingProxyTy
         (_A.VOIDING, _A.AUTHORIZED): "voided_in_part_or_declined",
         (_A.VOIDING, _A.VOIDED): "voided",
         (_A.VOIDING, _A.CAPTURED): "rest_voided",
+        (_A.VOIDING, _A.EXPIRED): "hold_expired",
     }
 )
 
@@ -133,6 +134,7 @@ PAYMENT: Final[Mapping[tuple[PaymentStatus, PaymentStatus], str]] = MappingProxy
         (_P.PROCESSING, _P.PARTIALLY_CAPTURED): "captured_in_part",
         (_P.PROCESSING, _P.SUCCEEDED): "captured",
         (_P.PROCESSING, _P.CANCELED): "voided",
+        (_P.PROCESSING, _P.EXPIRED): "hold_expired",
         (_P.PROCESSING, _P.FAILED): "attempts_exhausted",
         (_P.REQUIRES_CAPTURE, _P.PROCESSING): "capture_or_void_sent",
         (_P.REQUIRES_CAPTURE, _P.EXPIRED): "hold_expired",
