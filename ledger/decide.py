@@ -1,6 +1,6 @@
 """Judges units against a book's state: a pure function, no I/O, one unit after the other.
 
-Refusals come in a written order, replay first: source key, account, period, hold, floor. A refused unit leaves
+Refusals come in a written order, replay first: source key, hold, account, period, floor. A refused unit leaves
 no trace, so the next one is judged as if it had never come.
 """
 
@@ -182,7 +182,7 @@ def _move(
         state.touch(account)
         before = account.available
         account.add(line.amount, line.layer, is_debit)
-        if account.floor is not None and account.available < min(account.floor, before):
+        if account.floor is not None and account.available < account.floor:
             raise errors.InsufficientFunds(
                 account.path, account.currency, before, account.floor, before - account.available
             )
@@ -301,8 +301,6 @@ def _release(state: State, action: Release) -> list[Line]:
     amount = hold.remaining if action.amount is None else action.amount
     if amount > hold.remaining:
         raise errors.HoldExceeded(hold.id, amount, hold.remaining)
-    if hold.capturable - amount - amount * hold.tolerance_bps // 10_000 < 0:
-        raise errors.HoldExceeded(hold.id, amount, hold.capturable)
     hold.released += amount
     return [_pending(hold, -amount, 3)]
 

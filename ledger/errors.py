@@ -219,3 +219,16 @@ class StatementRefused(Refusal):
     code: ClassVar[str] = "statement_refused"
     statement: str
     reason: str
+
+
+@dataclass(unsafe_hash=True)
+class FactRefused(LedgerError):
+    """A change of floor or status that the account's balances forbid; ``rule`` names the constraint."""
+
+    code: ClassVar[str] = "fact_refused"
+    account: str
+    currency: str
+    rule: str
+
+    def __str__(self) -> str:
+        return f"{self.account} {self.currency}: {self.rule}"

@@ -199,20 +199,20 @@ CREATE TRIGGER posting_appended AFTER INSERT ON ledger.posting REFERENCING NEW T
   FOR EACH STATEMENT EXECUTE FUNCTION ledger.posting_appended();
 
 -- Names the first account whose lines do not fit and why; called only when apply_balances found one.
-CREATE FUNCTION ledger.explain_balances(book integer, first bigint, last bigint) RETURNS void
+CREATE FUNCTION ledger.explain_balances(of_book integer, first bigint, last bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$ DECLARE r record; BEGIN
   FOR r IN
     WITH leg AS (
       SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, currency, amount
-        FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last
+        FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
       UNION ALL
       SELECT credit_account, credit_seq, credit_available, currency, amount
-        FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last)
+        FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last)
     SELECT l.account_id, min(l.seq) AS first_seq, max(l.seq) AS last_seq, count(*) AS n, min(l.available) AS lowest,
            max(l.amount) AS largest, min(l.currency) AS c1, max(l.currency) AS c2,
            b.seq, b.floor, b.status, b.currency
-      FROM leg l LEFT JOIN ledger.balance b ON b.book_id = book AND b.account_id = l.account_id
+      FROM leg l LEFT JOIN ledger.balance b ON b.book_id = of_book AND b.account_id = l.account_id
      GROUP BY l.account_id, b.seq, b.floor, b.status, b.currency ORDER BY 1
   LOOP
     IF r.seq IS NULL THEN
@@ -232,12 +232,12 @@ AS $$ DECLARE r record; BEGIN
 END $$;
 
 -- Derives the balances of every account that the journals first..last touch; returns the number of postings.
-CREATE FUNCTION ledger.apply_balances(book integer, first bigint, last bigint) RETURNS bigint
+CREATE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$ DECLARE postings bigint; accounts bigint; updated bigint; BEGIN
   WITH p AS MATERIALIZED (
     SELECT debit_account, debit_seq, debit_available, credit_account, credit_seq, credit_available, layer, amount, currency
-      FROM ledger.posting WHERE book_id = book AND journal_seq BETWEEN first AND last
+      FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
   ), leg AS (
     SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, layer, amount, true AS debit, currency FROM p
     UNION ALL
@@ -256,7 +256,7 @@ AS $$ DECLARE postings bigint; accounts bigint; updated bigint; BEGIN
            posted_debits = b.posted_debits + d.posted_debits, posted_credits = b.posted_credits + d.posted_credits,
            pending_debits = b.pending_debits + d.pending_debits, pending_credits = b.pending_credits + d.pending_credits
       FROM d
-     WHERE b.book_id = book AND b.account_id = d.account_id
+     WHERE b.book_id = of_book AND b.account_id = d.account_id
        AND d.first_seq = b.seq + 1 AND d.last_seq = b.seq + d.n
        AND d.c1 = b.currency AND d.c2 = b.currency
        AND (b.status = 'open' OR d.largest < 0)   -- a frozen account still gives holds back
@@ -264,13 +264,13 @@ AS $$ DECLARE postings bigint; accounts bigint; updated bigint; BEGIN
     RETURNING 1)
   SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO postings, accounts, updated;
   IF updated <> accounts THEN
-    PERFORM ledger.explain_balances(book, first, last);
+    PERFORM ledger.explain_balances(of_book, first, last);
   END IF;
   RETURN postings;
 END $$;
 
 -- Derives what became of every hold that the journals first..last touch.
-CREATE FUNCTION ledger.apply_holds(book integer, first bigint, last bigint, at timestamptz) RETURNS void
+CREATE FUNCTION ledger.apply_holds(of_book integer, first bigint, last bigint, at timestamptz) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog
 AS $$ DECLARE holds bigint; updated bigint; BEGIN
   WITH d AS MATERIALIZED (
@@ -285,14 +285,14 @@ AS $$ DECLARE holds bigint; updated bigint; BEGIN
            coalesce(-sum(amount) FILTER (WHERE hold_action = 3), 0)::bigint AS released,
            coalesce(-sum(amount) FILTER (WHERE hold_action = 4), 0)::bigint AS expired
       FROM ledger.posting
-     WHERE book_id = book AND journal_seq BETWEEN first AND last AND hold_id IS NOT NULL
+     WHERE book_id = of_book AND journal_seq BETWEEN first AND last AND hold_id IS NOT NULL
      GROUP BY hold_id
   ), u AS (
     UPDATE ledger.hold h
        SET held = h.held + d.held, consumed = h.consumed + d.consumed, captured = h.captured + d.captured,
            released = h.released + d.released, expired = h.expired + d.expired
       FROM d
-     WHERE h.book_id = book AND h.hold_id = d.hold_id
+     WHERE h.book_id = of_book AND h.hold_id = d.hold_id
        AND d.d1 = h.debit_account AND d.d2 = h.debit_account AND d.c1 = h.credit_account AND d.c2 = h.credit_account
        AND d.places = CASE WHEN h.held = 0 THEN 1 ELSE 0 END
        AND (h.held = 0 OR h.consumed + h.released + h.expired < h.held)
@@ -301,7 +301,7 @@ AS $$ DECLARE holds bigint; updated bigint; BEGIN
     RETURNING 1)
   SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO holds, updated;
   IF updated <> holds THEN
-    PERFORM ledger.refuse('KH009', format('journals %s to %s of book %s break the terms of a hold', first, last, book));
+    PERFORM ledger.refuse('KH009', format('journals %s to %s of book %s break the terms of a hold', first, last, of_book));
   END IF;
 END $$;
 
@@ -351,39 +351,39 @@ AS $$ DECLARE found integer; BEGIN
 END $$;
 
 -- Opens the accounts that are not there yet; those that are stay as they are.
-CREATE FUNCTION ledger.open_accounts(book integer, paths text[], currencies text[], floors bigint[], owners text[], at timestamptz)
+CREATE FUNCTION ledger.open_accounts(of_book integer, paths text[], currencies text[], floors bigint[], owners text[], at timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
 AS $$ DECLARE top integer; clock timestamptz; BEGIN
-  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = book RETURNING accounts, recorded_at INTO top, clock;
-  IF NOT FOUND THEN PERFORM ledger.refuse('KH005', format('there is no book %s', book)); END IF;
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING accounts, recorded_at INTO top, clock;
+  IF NOT FOUND THEN PERFORM ledger.refuse('KH005', format('there is no book %s', of_book)); END IF;
   WITH wanted AS (
     SELECT DISTINCT ON (w.path, w.currency) w.*
       FROM unnest(paths, currencies, floors, owners) WITH ORDINALITY AS w(path, currency, floor, owner, n)
-     WHERE NOT EXISTS (SELECT FROM ledger.account a WHERE a.book_id = book AND a.path = w.path AND a.currency = w.currency)
+     WHERE NOT EXISTS (SELECT FROM ledger.account a WHERE a.book_id = of_book AND a.path = w.path AND a.currency = w.currency)
      ORDER BY w.path, w.currency, w.n
   ), opened AS (
     INSERT INTO ledger.account (book_id, account_id, path, currency, owner, opened_at)
-    SELECT book, top + (row_number() OVER (ORDER BY n))::integer, path, currency, owner, clock FROM wanted
+    SELECT of_book, top + (row_number() OVER (ORDER BY n))::integer, path, currency, owner, clock FROM wanted
     RETURNING account_id, path, currency, debit_normal
   ), facts AS (
     INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
-    SELECT book, o.account_id, 1, w.floor, 'open', 'opened', clock FROM opened o JOIN wanted w USING (path, currency)
+    SELECT of_book, o.account_id, 1, w.floor, 'open', 'opened', clock FROM opened o JOIN wanted w USING (path, currency)
   ), balances AS (
     INSERT INTO ledger.balance (book_id, account_id, floor, fact, debit_normal, currency)
-    SELECT book, o.account_id, w.floor, 1, o.debit_normal, o.currency FROM opened o JOIN wanted w USING (path, currency))
-  UPDATE ledger.book SET accounts = top + (SELECT count(*) FROM opened) WHERE book_id = book;
+    SELECT of_book, o.account_id, w.floor, 1, o.debit_normal, o.currency FROM opened o JOIN wanted w USING (path, currency))
+  UPDATE ledger.book SET accounts = top + (SELECT count(*) FROM opened) WHERE book_id = of_book;
 END $$;
 
 -- A fact is applied as it is recorded; a floor above what is available, or closing what is not empty, is refused.
-CREATE FUNCTION ledger.change_account(book integer, account integer, new_floor bigint, new_status text, why text, at timestamptz)
+CREATE FUNCTION ledger.change_account(of_book integer, account integer, new_floor bigint, new_status text, why text, at timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
 AS $$ DECLARE clock timestamptz; number integer; BEGIN
-  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = book RETURNING recorded_at INTO clock;
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING recorded_at INTO clock;
   UPDATE ledger.balance SET floor = new_floor, status = new_status, fact = fact + 1
-   WHERE book_id = book AND account_id = account AND status <> 'closed' RETURNING fact INTO number;
+   WHERE book_id = of_book AND account_id = account AND status <> 'closed' RETURNING fact INTO number;
   IF NOT FOUND THEN PERFORM ledger.refuse('KH012', format('account %s is closed or unknown', account)); END IF;
   INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
-  VALUES (book, account, number, new_floor, new_status, why, clock);
+  VALUES (of_book, account, number, new_floor, new_status, why, clock);
 END $$;
 
 -- ---------------------------------------------------------------- what people read

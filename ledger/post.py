@@ -1,0 +1,65 @@
+"""The one way into the books: lock and load, decide, write. Never commits: it joins the caller's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import AsyncConnection
+
+from ledger.decide import decide
+from ledger.errors import DatabaseRefused, StatementRefused
+from ledger.load import load
+from ledger.model import Posted, Result, Statement, Unit
+from ledger.store import store
+
+
+async def post(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], *, now: datetime) -> list[Result]:
+    """Post ``units`` in order; one result each: ``Posted``, or the ``Refusal`` of a unit that left no trace.
+
+    ``conn`` must not be in autocommit mode; nothing is durable before the caller's COMMIT has returned. The book
+    is locked until then. The statements of units that stand run last; those of replayed units do not run again.
+
+    Raises ``BookUnknown``; ``StatementRefused`` when a statement hits another number of rows than promised or
+    the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do: then the caller must roll
+    back, nothing of the whole batch stands.
+    """
+    try:
+        state = await load(conn, book_id, units, now=now)
+        decisions = decide(state, units)
+        await store(conn, book_id, decisions, state.recorded_at)
+    except psycopg.Error as error:
+        if error.sqlstate is not None and error.sqlstate.startswith("KH"):
+            raise DatabaseRefused(error.sqlstate, error.diag.message_primary or "") from error
+        raise
+    await _run_statements(conn, units, decisions.results)
+    return decisions.results
+
+
+async def _run_statements(conn: AsyncConnection[Any], units: Sequence[Unit], results: Sequence[Result]) -> None:
+    by_sql: dict[str, list[Statement]] = {}
+    for unit, result in zip(units, results, strict=True):
+        if isinstance(result, Posted) and not result.replayed:
+            for statement in unit.statements:
+                by_sql.setdefault(statement.sql, []).append(statement)
+    for sql, statements in by_sql.items():
+        await _run_group(conn, sql, statements)
+
+
+async def _run_group(conn: AsyncConnection[Any], sql: str, statements: Sequence[Statement]) -> None:
+    cursor = conn.cursor()
+    try:
+        # returning=True keeps each execution's own row count; psycopg pipelines them.
+        await cursor.executemany(sql, [dict(s.params) for s in statements], returning=True)
+    except (psycopg.IntegrityError, psycopg.DataError) as error:
+        raise StatementRefused(_first_words(sql), error.diag.constraint_name or error.sqlstate or "") from error
+    for statement in statements:
+        if statement.rows is not None and cursor.rowcount != statement.rows:
+            raise StatementRefused(_first_words(sql), f"hit {cursor.rowcount} rows, not {statement.rows}")
+        cursor.nextset()
+
+
+def _first_words(sql: str) -> str:
+    return " ".join(sql.split()[:4])
