@@ -1,0 +1,351 @@
+"""Reading the books: balances, statements, journals, holds, the trial balance.
+
+Reads take no lock and block nobody. Pages are by key, never by offset. Amounts are minor units; balances are signed
+by the account's normal side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import orjson
+from psycopg import AsyncConnection
+from psycopg.rows import class_row, scalar_row
+
+from ledger.model import TYPE_BY_ROOT, AccountType
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """``available`` = posted − pending_out; what is pending inward never counts as available."""
+
+    path: str
+    currency: str
+    posted: int
+    pending_in: int
+    pending_out: int
+    floor: int | None
+    status: str
+    owner: str | None
+    seq: int
+
+    @property
+    def type(self) -> AccountType:
+        return TYPE_BY_ROOT[self.path.split(":", 1)[0]]
+
+    @property
+    def available(self) -> int:
+        return self.posted - self.pending_out
+
+
+_BALANCES = """
+SELECT a.path, a.currency, a.owner, b.floor, b.status, b.seq,
+       CASE WHEN a.debit_normal THEN posted_debits - posted_credits ELSE posted_credits - posted_debits END AS posted,
+       CASE WHEN a.debit_normal THEN pending_debits ELSE pending_credits END AS pending_in,
+       CASE WHEN a.debit_normal THEN pending_credits ELSE pending_debits END AS pending_out
+  FROM ledger.account a JOIN ledger.balance b USING (book_id, account_id)
+ WHERE a.book_id = %(book)s"""
+
+
+async def balances(
+    conn: AsyncConnection[Any], book_id: int, *, prefix: str | None = None, owner: str | None = None
+) -> list[Balance]:
+    """Every account's balance by path and currency; only those at or below ``prefix``, only ``owner``'s."""
+    sql = _BALANCES
+    if owner is not None:
+        sql += " AND a.owner = %(owner)s"
+    if prefix is not None:
+        # ';' follows ':' in ASCII: this range is exactly the paths below the prefix, by index.
+        sql += " AND (a.path = %(prefix)s OR (a.path >= %(prefix)s || ':' AND a.path < %(prefix)s || ';'))"
+    given = {"book": book_id, "owner": owner, "prefix": prefix}
+    async with conn.cursor(row_factory=class_row(Balance)) as cursor:
+        await cursor.execute(sql + " ORDER BY a.path, a.currency", given)
+        return await cursor.fetchall()
+
+
+async def balance(
+    conn: AsyncConnection[Any], book_id: int, path: str, currency: str, *, owner: str | None = None
+) -> Balance | None:
+    """One account's balance; None when there is no such account, or it is not ``owner``'s."""
+    sql = _BALANCES + " AND a.path = %(path)s AND a.currency = %(currency)s"
+    sql += "" if owner is None else " AND a.owner = %(owner)s"
+    async with conn.cursor(row_factory=class_row(Balance)) as cursor:
+        await cursor.execute(sql, {"book": book_id, "path": path, "currency": currency, "owner": owner})
+        return await cursor.fetchone()
+
+
+@dataclass(frozen=True, slots=True)
+class StatementLine:
+    """One line of an account: ``amount`` is signed by the normal side, the balances are those after it."""
+
+    seq: int
+    journal_seq: int
+    journal_id: UUID
+    kind: str
+    effective_at: datetime
+    recorded_at: datetime
+    layer: str
+    amount: int
+    posted: int
+    available: int
+    incoming: int
+    counter_account: str
+    description: str
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """Lines after ``after_seq``; ``opening`` and ``closing`` are the posted balances before and after them."""
+
+    path: str
+    currency: str
+    opening: int
+    closing: int
+    lines: tuple[StatementLine, ...]
+    next_after_seq: int | None
+
+
+_STATEMENT = """
+WITH account AS (
+  SELECT book_id, account_id, debit_normal FROM ledger.account
+   WHERE book_id = %(book)s AND path = %(path)s AND currency = %(currency)s
+     AND (%(owner)s::text IS NULL OR owner = %(owner)s)
+), found AS (
+  (SELECT p.debit_seq AS seq, p.journal_seq, p.layer, CASE WHEN a.debit_normal THEN amount ELSE -amount END AS amount,
+          p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming, p.credit_account AS counter
+     FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.debit_account = a.account_id
+    WHERE p.book_id = %(book)s AND p.debit_seq > %(after)s ORDER BY p.debit_seq LIMIT %(limit)s)
+  UNION ALL
+  (SELECT p.credit_seq, p.journal_seq, p.layer, CASE WHEN a.debit_normal THEN -amount ELSE amount END,
+          p.credit_posted, p.credit_available, p.credit_incoming, p.debit_account
+     FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.credit_account = a.account_id
+    WHERE p.book_id = %(book)s AND p.credit_seq > %(after)s ORDER BY p.credit_seq LIMIT %(limit)s)
+  ORDER BY seq LIMIT %(limit)s)
+SELECT f.seq, f.journal_seq, j.id, j.kind, j.effective_at, j.recorded_at, f.layer, f.amount,
+       f.posted, f.available, f.incoming, c.path, j.canonical
+  FROM found f
+  JOIN ledger.journal j ON j.book_id = %(book)s AND j.seq = f.journal_seq
+  JOIN ledger.account c ON c.book_id = %(book)s AND c.account_id = f.counter
+ ORDER BY f.seq"""
+
+
+async def statement(
+    conn: AsyncConnection[Any],
+    book_id: int,
+    path: str,
+    currency: str,
+    *,
+    after_seq: int = 0,
+    limit: int = 100,
+    owner: str | None = None,
+) -> Statement | None:
+    """Up to ``limit`` lines of an account, oldest first; None when there is no such account, or not ``owner``'s."""
+    now = await balance(conn, book_id, path, currency, owner=owner)
+    if now is None:
+        return None
+    given = {"book": book_id, "path": path, "currency": currency, "owner": owner, "after": after_seq, "limit": limit + 1}
+    rows = await (await conn.execute(_STATEMENT, given)).fetchall()
+    lines = tuple(_statement_line(row) for row in rows[:limit])
+    if lines:
+        opening = lines[0].posted - (lines[0].amount if lines[0].layer == "posted" else 0)
+        closing = lines[-1].posted
+    else:
+        opening = closing = now.posted
+    return Statement(path, currency, opening, closing, lines, lines[-1].seq if len(rows) > limit else None)
+
+
+def _statement_line(row: tuple[Any, ...]) -> StatementLine:
+    *facts, counter, canonical = row
+    facts[6] = "pending" if facts[6] else "posted"
+    said = orjson.loads(canonical)
+    return StatementLine(*facts, counter, said["description"], said["metadata"])
+
+
+@dataclass(frozen=True, slots=True)
+class PostingView:
+    """``amount`` is negative where a hold is given back; ``hold`` names what a line does to one."""
+
+    debit: str
+    credit: str
+    amount: int
+    currency: str
+    layer: str
+    hold: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalView:
+    """A journal as it stands; ``source`` is type/id/event, ``leaf_hash`` the hash of its canonical line."""
+
+    seq: int
+    id: UUID
+    kind: str
+    source: str
+    effective_at: datetime
+    recorded_at: datetime
+    reverses: int | None
+    leaf_hash: bytes
+    description: str
+    metadata: Mapping[str, str]
+    postings: tuple[PostingView, ...]
+
+
+_JOURNAL = """
+SELECT j.seq, j.id, j.kind, j.source_type || '/' || j.source_id || '/' || j.source_event,
+       j.effective_at, j.recorded_at, j.reverses, j.leaf_hash, j.canonical
+  FROM ledger.journal j
+ WHERE j.book_id = %(book)s"""
+
+# Per account the newest lines first: both the line's number and the journal's grow together.
+_TOUCHED = """
+ AND j.seq = ANY(ARRAY(
+   SELECT t.seq FROM ledger.account a, LATERAL (
+     (SELECT p.journal_seq AS seq FROM ledger.posting p
+       WHERE p.book_id = a.book_id AND p.debit_account = a.account_id AND p.journal_seq < %(before)s
+       ORDER BY p.debit_seq DESC LIMIT %(lines)s)
+     UNION ALL
+     (SELECT p.journal_seq FROM ledger.posting p
+       WHERE p.book_id = a.book_id AND p.credit_account = a.account_id AND p.journal_seq < %(before)s
+       ORDER BY p.credit_seq DESC LIMIT %(lines)s)) t
+   WHERE a.book_id = %(book)s
+     AND (%(owner)s::text IS NULL OR a.owner = %(owner)s) AND (%(path)s::text IS NULL OR a.path = %(path)s)))"""
+
+END_OF_BOOK = 2**63 - 1
+
+
+async def journals(
+    conn: AsyncConnection[Any],
+    book_id: int,
+    *,
+    before_seq: int | None = None,
+    limit: int = 50,
+    kind: str | None = None,
+    source_type: str | None = None,
+    source_id: str | None = None,
+    path: str | None = None,
+    owner: str | None = None,
+) -> list[JournalView]:
+    """Journals before ``before_seq``, newest first: of a kind, of a source, touching an account or an owner's.
+
+    With ``kind`` and ``owner`` or ``path`` together a page may hold fewer than ``limit`` though more follow.
+    """
+    sql = _JOURNAL + " AND j.seq < %(before)s"
+    given: dict[str, Any] = {"book": book_id, "before": before_seq or END_OF_BOOK, "limit": limit, "lines": limit * 4}
+    given |= {"kind": kind, "source_type": source_type, "source_id": source_id, "owner": owner, "path": path}
+    for column in ("kind", "source_type", "source_id"):
+        if given[column] is not None:
+            sql += f" AND j.{column} = %({column})s"
+    if owner is not None or path is not None:
+        sql += _TOUCHED
+    rows = await (await conn.execute(sql + " ORDER BY j.seq DESC LIMIT %(limit)s", given)).fetchall()
+    return [_journal_view(row) for row in rows]
+
+
+async def journal_by_id(
+    conn: AsyncConnection[Any], book_id: int, journal_id: UUID, *, owner: str | None = None
+) -> JournalView | None:
+    """One journal; None when there is none of that id, or it touches no account of ``owner``."""
+    sql = _JOURNAL + " AND j.id = %(id)s"
+    if owner is not None:
+        sql += """ AND EXISTS (
+          SELECT FROM ledger.posting p JOIN ledger.account a ON a.book_id = p.book_id
+             AND a.account_id IN (p.debit_account, p.credit_account)
+           WHERE p.book_id = j.book_id AND p.journal_seq = j.seq AND a.owner = %(owner)s)"""
+    row = await (await conn.execute(sql, {"book": book_id, "id": journal_id, "owner": owner})).fetchone()
+    return None if row is None else _journal_view(row)
+
+
+def _journal_view(row: tuple[Any, ...]) -> JournalView:
+    *facts, canonical = row
+    said = orjson.loads(canonical)
+    postings = tuple(
+        PostingView(p["debit"], p["credit"], int(p["amount"]), p["currency"], p["layer"], p.get("hold"))
+        for p in said["postings"]
+    )
+    return JournalView(*facts, said["description"], said["metadata"], postings)
+
+
+@dataclass(frozen=True, slots=True)
+class HoldView:
+    """A hold's terms and what became of it, minor units. It has ended when nothing remains."""
+
+    hold_id: UUID
+    debit: str
+    credit: str
+    currency: str
+    tolerance_bps: int
+    expires_at: datetime | None
+    held: int
+    consumed: int
+    captured: int
+    released: int
+    expired: int
+
+    @property
+    def remaining(self) -> int:
+        return self.held - self.consumed - self.released - self.expired
+
+    @property
+    def ended(self) -> bool:
+        return self.remaining == 0
+
+
+_HOLD = """
+SELECT h.hold_id, d.path AS debit, c.path AS credit, d.currency, h.tolerance_bps, h.expires_at,
+       h.held, h.consumed, h.captured, h.released, h.expired
+  FROM ledger.hold h
+  JOIN ledger.account d ON d.book_id = h.book_id AND d.account_id = h.debit_account
+  JOIN ledger.account c ON c.book_id = h.book_id AND c.account_id = h.credit_account
+ WHERE h.book_id = %(book)s AND h.hold_id = %(hold)s
+   AND (%(owner)s::text IS NULL OR (d.owner = %(owner)s AND c.owner = %(owner)s))"""
+
+
+async def hold(
+    conn: AsyncConnection[Any], book_id: int, hold_id: UUID, *, owner: str | None = None
+) -> HoldView | None:
+    """One hold; None when there is none, or its accounts are not both ``owner``'s."""
+    async with conn.cursor(row_factory=class_row(HoldView)) as cursor:
+        await cursor.execute(_HOLD, {"book": book_id, "hold": hold_id, "owner": owner})
+        return await cursor.fetchone()
+
+
+async def expired_holds(
+    conn: AsyncConnection[Any], book_id: int, *, now: datetime, limit: int = 100
+) -> list[UUID]:
+    """Holds whose time has passed with something left, the oldest first."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT hold_id FROM ledger.hold WHERE book_id = %s AND expires_at <= %s"
+            " AND consumed + released + expired < held ORDER BY expires_at LIMIT %s",
+            [book_id, now, limit],
+        )
+        return await cursor.fetchall()
+
+
+@dataclass(frozen=True, slots=True)
+class TrialBalanceRow:
+    """An account's posted balance on the side it falls; the other side is 0."""
+
+    path: str
+    currency: str
+    debit: int
+    credit: int
+
+
+async def trial_balance(conn: AsyncConnection[Any], book_id: int) -> list[TrialBalanceRow]:
+    """Every account that ever had a line; per currency the debits equal the credits."""
+    sql = """
+    SELECT a.path, a.currency, greatest(posted_debits - posted_credits, 0) AS debit,
+           greatest(posted_credits - posted_debits, 0) AS credit
+      FROM ledger.account a JOIN ledger.balance b USING (book_id, account_id)
+     WHERE a.book_id = %s AND b.seq > 0 ORDER BY a.currency, a.path"""
+    async with conn.cursor(row_factory=class_row(TrialBalanceRow)) as cursor:
+        await cursor.execute(sql, [book_id])
+        return await cursor.fetchall()
+
+

@@ -1,0 +1,72 @@
+"""Reads: every figure is explained by its lines, pages join without gaps, owners see only their own."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from ledger import model as m
+from ledger import read
+from tests.ledger.words import ESCROW, PENDING_A, PENDING_B, WALLET, Book, fund, journal, new_id, pay
+
+
+async def test_statement_lines_run_from_opening_to_closing_across_pages(book: Book) -> None:
+    await book.ok(fund(WALLET, 1000), *(journal(pay(PENDING_A, WALLET, n)) for n in range(1, 10)))
+    seen, after = list[read.StatementLine](), 0
+    closing = 0
+    while True:
+        page = await read.statement(book.conn, book.book_id, WALLET, "INR", after_seq=after, limit=3)
+        assert page is not None
+        assert page.opening == closing
+        seen += page.lines
+        closing = page.closing
+        if page.next_after_seq is None:
+            break
+        after = page.next_after_seq
+    assert [line.seq for line in seen] == list(range(1, 11))
+    assert seen[0].counter_account == ESCROW
+    assert closing == 1000 - 45 == sum(line.amount for line in seen)
+
+
+async def test_pending_lines_show_in_the_statement_and_in_the_balance(book: Book) -> None:
+    hold = m.Place(new_id(), WALLET, PENDING_A, 70, "INR")
+    await book.ok(fund(WALLET, 100), journal(hold=hold, metadata={"payment_id": "p1"}))
+    balance = await read.balance(book.conn, book.book_id, WALLET, "INR")
+    assert balance is not None
+    assert (balance.posted, balance.pending_out, balance.available) == (100, 70, 30)
+    statement = await read.statement(book.conn, book.book_id, WALLET, "INR")
+    assert statement is not None
+    assert [(line.layer, line.amount, line.available) for line in statement.lines] == [("posted", 100, 100), ("pending", -70, 30)]
+    assert statement.lines[1].metadata == {"payment_id": "p1"}
+    assert statement.closing == 100
+    found = await read.hold(book.conn, book.book_id, hold.hold_id)
+    assert found is not None
+    assert (found.remaining, found.ended) == (70, False)
+
+
+async def test_journals_page_by_key_and_filter_by_kind_source_account_and_owner(book: Book) -> None:
+    await book.ok(*(fund(WALLET, n) for n in range(1, 6)), fund(PENDING_B, 9))
+    first = await read.journals(book.conn, book.book_id, limit=4)
+    rest = await read.journals(book.conn, book.book_id, limit=4, before_seq=first[-1].seq)
+    assert [j.seq for j in first + rest] == [6, 5, 4, 3, 2, 1]
+    owned = await read.journals(book.conn, book.book_id, owner="b")
+    assert [j.seq for j in owned] == [6]
+    by_account = await read.journals(book.conn, book.book_id, path=WALLET, limit=2)
+    assert [j.seq for j in by_account] == [5, 4]
+    assert await read.journals(book.conn, book.book_id, kind="none") == []
+    assert await read.journal_by_id(book.conn, book.book_id, first[0].id, owner="a") is None
+    assert await read.journal_by_id(book.conn, book.book_id, first[0].id, owner="b") == first[0]
+    assert await read.journal_by_id(book.conn, book.book_id, UUID(int=1)) is None
+
+
+async def test_balances_below_a_prefix_do_not_include_its_namesakes(book: Book) -> None:
+    paths = [b.path for b in await read.balances(book.conn, book.book_id, prefix="Liabilities:Merchant")]
+    assert paths == [PENDING_A, PENDING_B]
+    assert [b.path for b in await read.balances(book.conn, book.book_id, prefix="Liab")] == []
+
+
+async def test_the_trial_balance_balances_per_currency(book: Book) -> None:
+    await book.ok(fund(WALLET, 100), fund(WALLET, 7, "JPY"), journal(pay(PENDING_A, WALLET, 30)))
+    rows = await read.trial_balance(book.conn, book.book_id)
+    for currency in ("INR", "JPY"):
+        assert sum(r.debit - r.credit for r in rows if r.currency == currency) == 0
+    assert sum(r.debit for r in rows) == 107
