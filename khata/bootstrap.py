@@ -1,12 +1,12 @@
 """From a bare PostgreSQL to a database ready to serve: roles, passwords, database, schemas, migrations.
 
-Idempotent, and safe to run from several processes at once (an advisory lock orders them). The administrator is
-a superuser, or a role with CREATEROLE and CREATEDB; nothing at run time uses it.
+Idempotent, and safe to run from several processes at once (an advisory lock orders them). The administrator
+is a superuser, or a role with CREATEROLE and CREATEDB; nothing at run time uses it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,8 +65,8 @@ class AdministratorTooWeak(BootstrapError):
 
 
 @contextmanager
-def open_database(settings: Settings) -> Iterator[tuple[Database, EmbeddedServer | None]]:
-    """The prepared database of ``settings``; its embedded server (None with a URL) runs until the block ends."""
+def open_database(settings: Settings) -> Generator[tuple[Database, EmbeddedServer | None]]:
+    """The prepared database; its embedded server (None with a URL) runs until the block ends."""
     if settings.database_url is not None:
         yield prepare(settings.database_url, settings.home, settings.database_name), None
         return
@@ -113,7 +113,7 @@ def database_urls(admin_dsn: str, passwords: Mapping[str, str], name: str) -> Da
 
 
 def create_database(admin: psycopg.Connection, name: str, template: str = "template0") -> None:
-    """A database owned by ``khata_owner`` that only our roles may enter (privileges are not part of a template).
+    """A database owned by ``khata_owner`` that only our roles may enter (a template carries no privileges).
 
     ``admin`` is in autocommit mode.
     """
@@ -141,7 +141,7 @@ def _ensure_roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> No
 
 
 def _ensure_logins(admin: psycopg.Connection, database: Database, passwords: Mapping[str, str]) -> None:
-    """Set the password of a role that cannot log in with the kept one (the home is new, the server is not)."""
+    """Set the password of a role that cannot log in with the kept one (a new home on an old server)."""
     urls = (database.owner_dsn, database.app_dsn, database.audit_dsn, database.merchant_dsn)
     for role, url in zip(ROLES, urls, strict=True):
         try:
@@ -159,7 +159,7 @@ def _set_password(admin: psycopg.Connection, role: str, password: str) -> None:
 
 
 def _ensure_schemas(database: Database) -> None:
-    """Schemas with USAGE for those who run and audit; a migration grants what is in them, and to merchants."""
+    """Schemas, with USAGE for those who run and audit; migrations grant the rest, and to merchants."""
     with psycopg.connect(database.owner_dsn) as owner:
         for name in SCHEMAS:
             schema = sql.Identifier(name)

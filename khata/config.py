@@ -17,7 +17,7 @@ class Settings(BaseSettings):
     """Run-time data: secrets, the embedded database, settlement files."""
 
     database_url: str | None = Field(default=None, repr=False)
-    """libpq URL of a superuser, or of a role with CREATEROLE and CREATEDB, on PostgreSQL 15 or later. None: embedded."""
+    """libpq URL of a superuser, or of a role with CREATEROLE and CREATEDB (PostgreSQL ≥ 15). None: embedded."""
     database_name: str = "khata"
     """The database that is made and used; the URL's own is only connected to for that."""
     pg_bin: Path | None = None

@@ -13,7 +13,7 @@ PASSWORD_BYTES = 24
 
 
 def secrets_for(home: Path, names: Iterable[str]) -> Mapping[str, str]:
-    """The kept secret of each name; those that are missing are made and kept, the file's others stay as they are."""
+    """The kept secret of each name; missing ones are made and kept, the file's others stay as they are."""
     path = home / "secrets.json"
     home.mkdir(parents=True, exist_ok=True)
     kept = cast("dict[str, str]", json.loads(path.read_text())) if path.exists() else {}

@@ -1,7 +1,7 @@
 """The test session's PostgreSQL: one server, one migrated template, databases cloned from it.
 
-Environment: ``KHATA_DATABASE_URL`` uses that server instead of an embedded one; ``KHATA_TEST_PG_BIN`` runs the
-embedded one from another bin directory (PostgreSQL 15 to 18).
+Environment: ``KHATA_DATABASE_URL`` uses that server instead of an embedded one; ``KHATA_TEST_PG_BIN`` runs
+the embedded one from another bin directory (PostgreSQL 15 to 18).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
 
 @dataclass(frozen=True)
 class Server:
-    """What a test process needs to make databases; plain strings, so that xdist can hand it to its workers."""
+    """What a test process needs to make databases: plain strings, which xdist can hand to its workers."""
 
     admin_dsn: str
     home: str

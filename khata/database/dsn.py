@@ -24,14 +24,15 @@ class Database:
 
 
 def make_dsn(host: str, port: int, user: str, password: str, database: str) -> str:
-    return f"postgresql://{quote(user, safe='')}:{quote(password, safe='')}@{host}:{port}/{quote(database, safe='')}"
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return f"postgresql://{login}@{host}:{port}/{quote(database, safe='')}"
 
 
 def with_parts(dsn: str, *, database: str, user: str | None = None, password: str | None = None) -> str:
     """``dsn`` (URL or key=value form) with another database and, if given, another user and password.
 
-    Everything else is kept in the query: several hosts, socket directories, ``target_session_attrs``, TLS. A client
-    certificate stays with the user it was given for.
+    Everything else is kept in the query: several hosts, socket directories, ``target_session_attrs``, TLS.
+    A client certificate stays with the user it was given for.
     """
     parts = {name: str(value) for name, value in conninfo_to_dict(dsn).items() if value is not None}
     if user is not None:

@@ -77,7 +77,10 @@ class Place:
 
 
 def find_place(home: Path) -> Place:
-    """The place of ``home``'s database, made if need be. Raises ``PlaceUnavailable`` and what ``choose_user`` does."""
+    """The place of ``home``'s database, made if need be.
+
+    Raises ``PlaceUnavailable``, ``UserUnavailable`` or ``DataDirectoryForeign``.
+    """
     home = home.absolute()
     home.mkdir(parents=True, exist_ok=True)
     note = home / "postgres-place"

@@ -1,15 +1,17 @@
 """The embedded PostgreSQL: one direct child of ours, waited for, stopped cleanly, recovered after a kill.
 
-``with EmbeddedServer(home) as server: connect(server.admin_dsn)``. Start it on the main thread: the kernel ties
-the child's death signal to the thread that made it.
+``with EmbeddedServer(home) as server: connect(server.admin_dsn)``. Start it on the main thread: the kernel
+ties the child's death signal to the thread that made it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import logging
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -30,7 +32,7 @@ from khata.database.cluster import (
     failure,
 )
 from khata.database.dsn import make_dsn
-from khata.database.errors import PortTaken, ServerNotReady
+from khata.database.errors import DiskFull, PortTaken, ServerNotReady
 from khata.database.place import Place, find_place
 
 log = logging.getLogger(__name__)
@@ -58,9 +60,9 @@ SETTINGS: Mapping[str, str] = {
 class EmbeddedServer:
     """PostgreSQL for one home directory.
 
-    ``binaries``: a bin directory (default: the wheel's). ``port``: exactly this one (default: the last one if it
-    is free, else any). ``settings`` are added to ``SETTINGS``. If another khata process runs this home's server,
-    ``start`` joins it and ``stop`` leaves it running (``joined``).
+    ``binaries``: a bin directory (default: the wheel's). ``port``: exactly this one (default: the last one if
+    it is free, else any). ``settings`` are added to ``SETTINGS``. If another khata process runs this home's
+    server, ``start`` joins it and ``stop`` leaves it running (``joined``).
     """
 
     def __init__(
@@ -111,7 +113,7 @@ class EmbeddedServer:
         return self._place
 
     def start(self) -> None:
-        """Returns when the server accepts connections. Raises a ``DatabaseError``; then nothing is left running."""
+        """Returns when the server accepts connections. After a ``DatabaseError`` nothing is left running."""
         if self._child is not None and self._child.poll() is None:
             return
         place = self.place
@@ -123,8 +125,10 @@ class EmbeddedServer:
             clear_leftovers(place)
             self._launch(place, binaries)
             place.remember_port(self._port)
-        except BaseException:
+        except BaseException as error:
             self.stop()
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                raise DiskFull(place.root, shutil.disk_usage(place.root).free) from error
             raise
 
     def stop(self, *, patience_s: float = 60.0) -> None:
@@ -248,7 +252,7 @@ class EmbeddedServer:
 
 
 def _postmaster(place: Place) -> tuple[int, int, str] | None:
-    """(pid, port, status) from postmaster.pid, the file pg_ctl reads too; None while it is absent or being written."""
+    """(pid, port, status) from postmaster.pid, which pg_ctl reads too; None while it is absent or unfinished."""
     try:
         lines = (place.data / "postmaster.pid").read_text().splitlines()
         return int(lines[0]), int(lines[3]), lines[7].strip()
