@@ -53,7 +53,7 @@ async def change_account(
     *,
     now: datetime,
     reason: str,
-    floor: int | None | EllipsisType = ...,
+    floor: int | EllipsisType | None = ...,
     status: AccountStatus | None = None,
 ) -> None:
     """Record a new floor (None: no floor) or status; what is not given stays.

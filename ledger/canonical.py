@@ -54,7 +54,13 @@ def posting_line(posting: Posting) -> dict[str, Any]:
 
 
 def canonical_line(
-    journal: Journal, *, book: str, seq: int, effective_at: datetime, recorded_at: datetime, lines: Sequence[dict[str, Any]]
+    journal: Journal,
+    *,
+    book: str,
+    seq: int,
+    effective_at: datetime,
+    recorded_at: datetime,
+    lines: Sequence[dict[str, Any]],
 ) -> bytes:
     """The line, without a newline. ``lines``: every posting, those of the hold operation marked with ``hold``."""
     source = journal.source

@@ -24,7 +24,6 @@ from ledger.model import (
     Layer,
     Place,
     Posted,
-    Posting,
     Release,
     Result,
     Unit,
@@ -272,7 +271,13 @@ def _place(state: State, action: Place, decisions: Decisions) -> list[Line]:
     if action.hold_id in state.holds:
         raise errors.HoldExists(action.hold_id)
     hold = Hold(
-        action.hold_id, action.debit, action.credit, action.currency, action.tolerance_bps, action.expires_at, action.amount
+        action.hold_id,
+        action.debit,
+        action.credit,
+        action.currency,
+        action.tolerance_bps,
+        action.expires_at,
+        action.amount,
     )
     _check_time(state, hold)
     state.touch_hold(hold, new=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from psycopg import AsyncConnection, AsyncCursor
@@ -63,9 +63,15 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
     journals = [journal for unit in units for journal in unit.journals]
     holds = [j.hold.hold_id for j in journals if j.hold]
     reverses = [j.reverses for j in journals if j.reverses is not None]
-    given = {"book": book_id, "now": now, "holds": holds, "reversed": reverses, "paths": list(_paths(journals))}
+    given = {
+        "book": book_id,
+        "now": now,
+        "holds": holds,
+        "reversed": reverses,
+        "paths": list(_paths(journals)),
+    }
     given |= _source_columns(journals)
-    wanted = {"lock": _LOCK, "sources": _SOURCES, "accounts": _ACCOUNTS}
+    wanted: dict[str, LiteralString] = {"lock": _LOCK, "sources": _SOURCES, "accounts": _ACCOUNTS}
     if holds or reverses:
         wanted |= {"behind": _ACCOUNTS_BEHIND, "holds": _HOLDS, "reversed": _REVERSED}
     cursors: dict[str, AsyncCursor[Any]] = {}
@@ -91,7 +97,11 @@ def _paths(journals: Iterable[Journal]) -> set[str]:
 
 def _source_columns(journals: Iterable[Journal]) -> dict[str, list[str]]:
     sources = [journal.source for journal in journals]
-    return {"types": [s.type for s in sources], "ids": [s.id for s in sources], "events": [s.event for s in sources]}
+    return {
+        "types": [s.type for s in sources],
+        "ids": [s.id for s in sources],
+        "events": [s.event for s in sources],
+    }
 
 
 def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
@@ -113,7 +123,19 @@ def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
 
 
 def _account(row: tuple[Any, ...]) -> Account:
-    id_, path, currency, debit_normal, status, floor, seq, debits, credits, pending_debits, pending_credits = row
+    (
+        id_,
+        path,
+        currency,
+        debit_normal,
+        status,
+        floor,
+        seq,
+        debits,
+        credits,
+        pending_debits,
+        pending_credits,
+    ) = row
     if debit_normal:
         posted, outgoing, incoming = debits - credits, pending_credits, pending_debits
     else:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, LiteralString
 from uuid import UUID
 
 from ledger.errors import InvalidEntry, Refusal
@@ -258,16 +258,26 @@ class Journal:
             "a reversal books the mirror image and nothing else",
         )
         # Pending lines exist only through holds, so that every one of them ends (invariant I3).
-        check(all(p.layer is Layer.POSTED for p in self.postings), "postings", "pending lines come from holds")
+        check(
+            all(p.layer is Layer.POSTED for p in self.postings), "postings", "pending lines come from holds"
+        )
         if self.effective_at is not None:
             check_time(self.effective_at, "effective_at")
             object.__setattr__(self, "effective_at", self.effective_at.astimezone(UTC))
-        check(len(self.description) <= 200 and self.description.isprintable(), "description", "at most 200 printable")
+        check(
+            len(self.description) <= 200 and self.description.isprintable(),
+            "description",
+            "at most 200 printable",
+        )
         check(len(self.metadata) <= 20, "metadata", "at most 20 keys")
         for key, value in self.metadata.items():
             check(_METADATA_KEY.fullmatch(key), "metadata", f"{key!r} is not a key such as payment_id")
             check(type(value) is str, "metadata", f"the value of {key} is not a string")
-            check(len(value) <= 200 and value.isprintable(), "metadata", f"the value of {key} is too long or unprintable")
+            check(
+                len(value) <= 200 and value.isprintable(),
+                "metadata",
+                f"the value of {key} is too long or unprintable",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,7 +288,7 @@ class Statement:
     number refuses the unit with ``StatementRefused``.
     """
 
-    sql: str
+    sql: LiteralString
     params: Mapping[str, Any]
     rows: int | None = 1
 
@@ -292,7 +302,9 @@ class Unit:
 
     def __post_init__(self) -> None:
         check(self.journals, "journals", "a unit needs a journal")
-        check(len({j.source for j in self.journals}) == len(self.journals), "journals", "one source key twice")
+        check(
+            len({j.source for j in self.journals}) == len(self.journals), "journals", "one source key twice"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import AsyncConnection
@@ -16,7 +16,9 @@ from ledger.model import Posted, Result, Statement, Unit
 from ledger.store import store
 
 
-async def post(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], *, now: datetime) -> list[Result]:
+async def post(
+    conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], *, now: datetime
+) -> list[Result]:
     """Post ``units`` in order; one result each: ``Posted``, or the ``Refusal`` of a unit that left no trace.
 
     ``conn`` must not be in autocommit mode; nothing is durable before the caller's COMMIT has returned. The book
@@ -38,8 +40,10 @@ async def post(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
     return decisions.results
 
 
-async def _run_statements(conn: AsyncConnection[Any], units: Sequence[Unit], results: Sequence[Result]) -> None:
-    by_sql: dict[str, list[Statement]] = {}
+async def _run_statements(
+    conn: AsyncConnection[Any], units: Sequence[Unit], results: Sequence[Result]
+) -> None:
+    by_sql: dict[LiteralString, list[Statement]] = {}
     for unit, result in zip(units, results, strict=True):
         if isinstance(result, Posted) and not result.replayed:
             for statement in unit.statements:
@@ -48,13 +52,15 @@ async def _run_statements(conn: AsyncConnection[Any], units: Sequence[Unit], res
         await _run_group(conn, sql, statements)
 
 
-async def _run_group(conn: AsyncConnection[Any], sql: str, statements: Sequence[Statement]) -> None:
+async def _run_group(conn: AsyncConnection[Any], sql: LiteralString, statements: Sequence[Statement]) -> None:
     cursor = conn.cursor()
     try:
         # returning=True keeps each execution's own row count; psycopg pipelines them.
         await cursor.executemany(sql, [dict(s.params) for s in statements], returning=True)
     except (psycopg.IntegrityError, psycopg.DataError) as error:
-        raise StatementRefused(_first_words(sql), error.diag.constraint_name or error.sqlstate or "") from error
+        raise StatementRefused(
+            _first_words(sql), error.diag.constraint_name or error.sqlstate or ""
+        ) from error
     for statement in statements:
         if statement.rows is not None and cursor.rowcount != statement.rows:
             raise StatementRefused(_first_words(sql), f"hit {cursor.rowcount} rows, not {statement.rows}")

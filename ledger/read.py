@@ -116,8 +116,10 @@ WITH account AS (
    WHERE book_id = %(book)s AND path = %(path)s AND currency = %(currency)s
      AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 ), found AS (
-  (SELECT p.debit_seq AS seq, p.journal_seq, p.layer, CASE WHEN a.debit_normal THEN amount ELSE -amount END AS amount,
-          p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming, p.credit_account AS counter
+  (SELECT p.debit_seq AS seq, p.journal_seq, p.layer,
+          CASE WHEN a.debit_normal THEN amount ELSE -amount END AS amount,
+          p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming,
+          p.credit_account AS counter
      FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.debit_account = a.account_id
     WHERE p.book_id = %(book)s AND p.debit_seq > %(after)s ORDER BY p.debit_seq LIMIT %(limit)s)
   UNION ALL
@@ -148,7 +150,14 @@ async def statement(
     now = await balance(conn, book_id, path, currency, owner=owner)
     if now is None:
         return None
-    given = {"book": book_id, "path": path, "currency": currency, "owner": owner, "after": after_seq, "limit": limit + 1}
+    given = {
+        "book": book_id,
+        "path": path,
+        "currency": currency,
+        "owner": owner,
+        "after": after_seq,
+        "limit": limit + 1,
+    }
     rows = await (await conn.execute(_STATEMENT, given)).fetchall()
     lines = tuple(_statement_line(row) for row in rows[:limit])
     if lines:
@@ -160,10 +169,25 @@ async def statement(
 
 
 def _statement_line(row: tuple[Any, ...]) -> StatementLine:
-    *facts, counter, canonical = row
-    facts[6] = "pending" if facts[6] else "posted"
-    said = orjson.loads(canonical)
-    return StatementLine(*facts, counter, said["description"], said["metadata"])
+    (
+        seq,
+        journal_seq,
+        journal_id,
+        kind,
+        effective_at,
+        recorded_at,
+        layer,
+        amount,
+        posted,
+        available,
+        incoming,
+    ) = row[:11]
+    said = orjson.loads(row[12])
+    return StatementLine(
+        *(seq, journal_seq, journal_id, kind, effective_at, recorded_at),
+        *("pending" if layer else "posted", amount, posted, available, incoming, row[11]),
+        *(said["description"], said["metadata"]),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +259,12 @@ async def journals(
     With ``kind`` and ``owner`` or ``path`` together a page may hold fewer than ``limit`` though more follow.
     """
     sql = _JOURNAL + " AND j.seq < %(before)s"
-    given: dict[str, Any] = {"book": book_id, "before": before_seq or END_OF_BOOK, "limit": limit, "lines": limit * 4}
+    given: dict[str, Any] = {
+        "book": book_id,
+        "before": before_seq or END_OF_BOOK,
+        "limit": limit,
+        "lines": limit * 4,
+    }
     given |= {"kind": kind, "source_type": source_type, "source_id": source_id, "owner": owner, "path": path}
     for column in ("kind", "source_type", "source_id"):
         if given[column] is not None:
@@ -261,13 +290,16 @@ async def journal_by_id(
 
 
 def _journal_view(row: tuple[Any, ...]) -> JournalView:
-    *facts, canonical = row
-    said = orjson.loads(canonical)
+    said = orjson.loads(row[8])
     postings = tuple(
         PostingView(p["debit"], p["credit"], int(p["amount"]), p["currency"], p["layer"], p.get("hold"))
         for p in said["postings"]
     )
-    return JournalView(*facts, said["description"], said["metadata"], postings)
+    seq, id_, kind, source, effective_at, recorded_at, reverses, leaf_hash = row[:8]
+    return JournalView(
+        *(seq, id_, kind, source, effective_at, recorded_at, reverses, leaf_hash),
+        *(said["description"], said["metadata"], postings),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,5 +379,3 @@ async def trial_balance(conn: AsyncConnection[Any], book_id: int) -> list[TrialB
     async with conn.cursor(row_factory=class_row(TrialBalanceRow)) as cursor:
         await cursor.execute(sql, [book_id])
         return await cursor.fetchall()
-
-

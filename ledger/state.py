@@ -121,8 +121,12 @@ class State:
     sources: dict[Source, Stored]
     journals: dict[int, Stored]
     reversed: set[int]
-    _accounts_before: dict[int, tuple[Account, tuple[int, int, int, int, int, int]]] = field(default_factory=dict)
-    _holds_before: dict[UUID, tuple[Hold, tuple[int, int, int, int, int]] | None] = field(default_factory=dict)
+    _accounts_before: dict[int, tuple[Account, tuple[int, int, int, int, int, int]]] = field(
+        default_factory=dict
+    )
+    _holds_before: dict[UUID, tuple[Hold, tuple[int, int, int, int, int]] | None] = field(
+        default_factory=dict
+    )
     _head_before: int = 0
     _reversed_before: frozenset[int] = frozenset()
 

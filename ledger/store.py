@@ -46,7 +46,9 @@ _NO_HOLD = _NULL + _NULL
 _JOURNAL = struct.Struct(">hiiiqi16siqiqih")
 
 
-async def store(conn: AsyncConnection[Any], book_id: int, decisions: Decisions, recorded_at: datetime) -> None:
+async def store(
+    conn: AsyncConnection[Any], book_id: int, decisions: Decisions, recorded_at: datetime
+) -> None:
     """Write the rows of the units that stand. The database's guards may refuse (``psycopg.Error``, class KH)."""
     if not decisions.journals:
         return

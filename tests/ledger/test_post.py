@@ -29,7 +29,9 @@ from tests.ledger.words import (
 
 
 async def test_a_journal_moves_both_accounts_and_numbers_are_gap_free(book: Book) -> None:
-    first, second = await book.ok(fund(WALLET, 1000), journal(pay(PENDING_A, WALLET, 400), pay(FEES, PENDING_A, 8)))
+    first, second = await book.ok(
+        fund(WALLET, 1000), journal(pay(PENDING_A, WALLET, 400), pay(FEES, PENDING_A, 8))
+    )
     assert (first.seqs, second.seqs) == ((1,), (2,))
     assert await book.balance(WALLET) == (600, 600, 0)
     assert await book.balance(PENDING_A) == (392, 392, 0)
@@ -86,7 +88,10 @@ async def test_accounts_unknown_frozen_and_closed_refuse(book: Book) -> None:
     assert unknown == errors.AccountUnknown("Liabilities:Customer:nobody:Wallet", "INR")
     [currency] = await book.post(journal(pay(PENDING_A, ESCROW, 1, "JPY")))
     assert currency == errors.AccountUnknown(PENDING_A, "JPY")
-    for status, refusal in ((m.AccountStatus.FROZEN, errors.AccountFrozen), (m.AccountStatus.CLOSED, errors.AccountClosed)):
+    for status, refusal in (
+        (m.AccountStatus.FROZEN, errors.AccountFrozen),
+        (m.AccountStatus.CLOSED, errors.AccountClosed),
+    ):
         await change_account(book.conn, book.book_id, PENDING_B, "INR", now=NOW, reason="test", status=status)
         await book.conn.commit()
         assert await book.post(journal(pay(PENDING_B, ESCROW, 1))) == [refusal(PENDING_B)]
@@ -115,7 +120,9 @@ async def test_a_wallet_hold_reserves_and_its_capture_books(book: Book) -> None:
     assert await book.balance(PENDING_A) == (0, 0, 1000)
     [refused] = await book.post(journal(pay(PENDING_B, WALLET, 1)))
     assert isinstance(refused, errors.InsufficientFunds)
-    await book.ok(journal(hold=m.Capture(hold.hold_id, 300)), journal(hold=m.Capture(hold.hold_id, 500, final=True)))
+    await book.ok(
+        journal(hold=m.Capture(hold.hold_id, 300)), journal(hold=m.Capture(hold.hold_id, 500, final=True))
+    )
     assert await book.balance(WALLET) == (200, 200, 0)
     assert await book.balance(PENDING_A) == (800, 800, 0)
     [ended] = await book.post(journal(hold=m.Capture(hold.hold_id, 1)))
@@ -181,7 +188,9 @@ async def test_time_recorded_never_goes_back(book: Book) -> None:
 
 
 async def test_a_callers_statements_stand_or_fall_with_the_unit(book: Book) -> None:
-    note = m.Statement("UPDATE ledger.book SET recorded_at = recorded_at WHERE name = %(name)s", {"name": "other"})
+    note = m.Statement(
+        "UPDATE ledger.book SET recorded_at = recorded_at WHERE name = %(name)s", {"name": "other"}
+    )
     with pytest.raises(errors.StatementRefused):
         await book.post(unit(fund(WALLET, 1), statements=(note,)))
     await book.conn.rollback()

@@ -35,7 +35,10 @@ async def test_pending_lines_show_in_the_statement_and_in_the_balance(book: Book
     assert (balance.posted, balance.pending_out, balance.available) == (100, 70, 30)
     statement = await read.statement(book.conn, book.book_id, WALLET, "INR")
     assert statement is not None
-    assert [(line.layer, line.amount, line.available) for line in statement.lines] == [("posted", 100, 100), ("pending", -70, 30)]
+    assert [(line.layer, line.amount, line.available) for line in statement.lines] == [
+        ("posted", 100, 100),
+        ("pending", -70, 30),
+    ]
     assert statement.lines[1].metadata == {"payment_id": "p1"}
     assert statement.closing == 100
     found = await read.hold(book.conn, book.book_id, hold.hold_id)

@@ -31,11 +31,20 @@ def new_id(at: datetime = NOW) -> UUID:
 
 
 def journal(
-    *postings: m.Posting, source: str | None = None, kind: str = "transfer", hold: m.HoldAction | None = None, **more: Any
+    *postings: m.Posting,
+    source: str | None = None,
+    kind: str = "transfer",
+    hold: m.HoldAction | None = None,
+    **more: Any,
 ) -> m.Journal:
     id_ = new_id()
     return m.Journal(
-        id=id_, kind=kind, source=m.Source("test", source or str(id_), "done"), postings=postings, hold=hold, **more
+        id=id_,
+        kind=kind,
+        source=m.Source("test", source or str(id_), "done"),
+        postings=postings,
+        hold=hold,
+        **more,
     )
 
 
