@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Any, LiteralString
+from typing import Any
 from uuid import UUID
 
 from ledger.errors import InvalidEntry, Refusal
@@ -288,7 +288,7 @@ class Statement:
     number refuses the unit with ``StatementRefused``.
     """
 
-    sql: LiteralString
+    sql: str
     params: Mapping[str, Any]
     rows: int | None = 1
 

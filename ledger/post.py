@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
@@ -43,7 +43,7 @@ async def post(
 async def _run_statements(
     conn: AsyncConnection[Any], units: Sequence[Unit], results: Sequence[Result]
 ) -> None:
-    by_sql: dict[LiteralString, list[Statement]] = {}
+    by_sql: dict[str, list[Statement]] = {}
     for unit, result in zip(units, results, strict=True):
         if isinstance(result, Posted) and not result.replayed:
             for statement in unit.statements:
@@ -52,11 +52,11 @@ async def _run_statements(
         await _run_group(conn, sql, statements)
 
 
-async def _run_group(conn: AsyncConnection[Any], sql: LiteralString, statements: Sequence[Statement]) -> None:
+async def _run_group(conn: AsyncConnection[Any], sql: str, statements: Sequence[Statement]) -> None:
     cursor = conn.cursor()
     try:
         # returning=True keeps each execution's own row count; psycopg pipelines them.
-        await cursor.executemany(sql, [dict(s.params) for s in statements], returning=True)
+        await cursor.executemany(sql.encode(), [dict(s.params) for s in statements], returning=True)
     except (psycopg.IntegrityError, psycopg.DataError) as error:
         raise StatementRefused(
             _first_words(sql), error.diag.constraint_name or error.sqlstate or ""
