@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
-from ledger.books import open_accounts
 from psycopg import AsyncConnection
 
+from ledger.books import open_accounts
 from ledger.model import NewAccount
 
 INPUT_CREDIT = "Assets:Tax:InputCredit"
