@@ -17,9 +17,12 @@ class Settings(BaseSettings):
     """Run-time data: secrets, the embedded database, settlement files."""
 
     database_url: str | None = Field(default=None, repr=False)
-    """libpq URL of a superuser, or of a role with CREATEROLE and CREATEDB (PostgreSQL ≥ 15). None: embedded."""
+    """libpq URL of a superuser, or of a role with CREATEROLE and CREATEDB (PostgreSQL ≥ 15); None: embedded.
+
+    Its own database is only connected to, to make `database_name`.
+    """
     database_name: str = "khata"
-    """The database that is made and used; the URL's own is only connected to for that."""
+    """The database that is made and used."""
     pg_bin: Path | None = None
     """Bin directory for the embedded server, in place of the wheel's."""
     pg_port: int | None = Field(default=None, ge=1, le=65535)

@@ -252,7 +252,7 @@ class EmbeddedServer:
 
 
 def _postmaster(place: Place) -> tuple[int, int, str] | None:
-    """(pid, port, status) from postmaster.pid, which pg_ctl reads too; None while it is absent or unfinished."""
+    """(pid, port, status) from postmaster.pid, as pg_ctl reads it; None while it is absent or unfinished."""
     try:
         lines = (place.data / "postmaster.pid").read_text().splitlines()
         return int(lines[0]), int(lines[3]), lines[7].strip()

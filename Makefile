@@ -1,0 +1,53 @@
+# Everything runs from `.venv/`, which the first target to need it makes. ARGS go to the command: make test ARGS="-k ledger"
+.DEFAULT_GOAL := help
+.PHONY: help up demo test check format bench chaos lock run-environment dev-environment
+MAKEFLAGS += --no-print-directory
+
+PYTHON := .venv/bin/python
+WORKERS ?= 2
+
+help:
+	@echo "up       database, bank simulators, API and worker, with demo data; Ctrl-C stops"
+	@echo "demo     the scripted story, start to end"
+	@echo "test     the tests (WORKERS=2, ARGS=...)"
+	@echo "check    format, lint, types, direction of imports"
+	@echo "format   rewrite to the agreed format"
+	@echo "bench    figures (QUICK=1: a short run)"
+	@echo "chaos    faults and kills"
+	@echo "lock     resolve the requirements anew"
+
+up: run-environment
+	@.venv/bin/khata up $(ARGS)
+
+demo: run-environment
+	@.venv/bin/khata demo $(ARGS)
+
+test: dev-environment
+	@deploy/test-tools.sh
+	@$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
+
+check: dev-environment
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/basedpyright
+	.venv/bin/lint-imports
+
+format: dev-environment
+	.venv/bin/ruff check --fix-only .
+	.venv/bin/ruff format .
+
+bench: dev-environment
+	@QUICK=$(QUICK) $(PYTHON) -m bench $(ARGS)
+
+chaos: dev-environment
+	@deploy/test-tools.sh
+	@$(PYTHON) -m pytest tests/chaos $(ARGS)
+
+lock: dev-environment
+	deploy/lock.sh
+
+run-environment:
+	@deploy/environment.sh run
+
+dev-environment:
+	@deploy/environment.sh dev
