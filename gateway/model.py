@@ -142,14 +142,12 @@ class Totals:
         return kept + kept * tolerance_bps // BPS - self.captured - self.capturing
 
 
-_SUMS = ("authorized", "capturing", "captured", "voiding", "voided", "refunding", "refunded")
+_SUMS: tuple[str, ...] = ("authorized", "capturing", "captured", "voiding", "voided", "refunding", "refunded")
 
 
 def totals(operations: Iterable[Operation]) -> Totals:
     """Fold the operations of one attempt."""
-    sums = dict.fromkeys(
-        ("authorized", "capturing", "captured", "voiding", "voided", "refunding", "refunded"), 0
-    )
+    sums: dict[str, int] = dict.fromkeys(_SUMS, 0)
     final, charged, returned = False, FREE, FREE
     for op in operations:
         match op.kind:
