@@ -1,0 +1,61 @@
+"""The ``khata`` command. Each subcommand is a module of its own, imported when it is called."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+import rich_click as click
+
+COMMANDS = {
+    "up": "Run everything: database, simulators, API, worker, demo data.",
+    "demo": "Tell the scripted story from HTTP to the books, and exit.",
+    "serve": "Run the API.",
+    "worker": "Run the job worker: recovery, expiry, funds.",
+    "simulate": "Run a bank simulator.",
+    "migrate": "Prepare the database: roles, schemas, migrations.",
+    "books": "Look into the books: accounts, balances, journals, trial balance.",
+    "post": "Post a journal.",
+    "export": "Take the journal away: jsonl, csv, hledger, ledger.",
+    "import": "Import a bank's settlement file.",
+    "audit": "Check every invariant on the database.",
+    "states": "Show the transition tables of payments.",
+}
+
+
+class LazyGroup(click.RichGroup):
+    """Finds a command in ``khata.cli.<name>`` when it is asked for, so that ``khata --help`` answers at once."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"khata.cli.{cmd_name}_command")
+        return module.command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="khata")
+def cli() -> None:
+    """**Khata**: a double-entry, ledger-centric payments core.
+
+    Settings come from the environment (`KHATA_…`). Without `KHATA_DATABASE_URL` an embedded PostgreSQL under
+    `.khata/` is used, and started when it is not running.
+
+    Example: `khata up`, then in another terminal `khata books balances`.
+    """
+
+
+def main() -> None:
+    """Entry point: expected errors are one clear line and exit code 1, never a traceback."""
+    try:
+        cli()
+    except Exception as error:
+        from khata.cli.common import EXPECTED, explain
+
+        if not isinstance(error, EXPECTED):
+            raise
+        explain(error)
+        sys.exit(1)

@@ -1,0 +1,186 @@
+"""khata books …"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+import rich_click as click
+from rich.table import Table
+
+from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
+from khata.cli.money import major
+from khata.clock import utc_now
+from khata.config import Settings
+from khata.database import Database
+from ledger import read
+from ledger.books import create_book, find_book, open_accounts
+from ledger.model import NewAccount
+
+
+@click.group()
+def command() -> None:
+    """Look into the books, and open books and accounts.
+
+    Example: `khata books balances --prefix Liabilities:Merchant`
+    """
+
+
+@command.command("open")
+@click.argument("name")
+def open_book(name: str) -> None:
+    """Open the book NAME (lower-case letters, digits, dashes); if it is there already, nothing changes."""
+
+    async def work(database: Database) -> int:
+        async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
+            return await create_book(conn, name=name, now=utc_now())
+
+    console.print(f"book [bold]{name}[/] has the number {with_database(work)}")
+
+
+@command.command("open-account")
+@click.argument("path")
+@click.argument("currency")
+@click.option("--floor", type=int, default=None, help="Lowest available, minor units; 0: no overdraft.")
+@click.option("--owner", default=None, help="Opaque id of who may read it, e.g. a merchant's.")
+@book_option
+def open_account(path: str, currency: str, floor: int | None, owner: str | None, book: str | None) -> None:
+    """Open an account.
+
+    Example: `khata books open-account Liabilities:Customer:c1:Wallet INR --floor 0`
+    """
+    account = NewAccount(path, currency, floor=floor, owner=owner)
+
+    async def work(database: Database) -> None:
+        async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
+            book_id = await find_book(conn, book or Settings().book) or await create_book(
+                conn, name=book or Settings().book, now=utc_now()
+            )
+            await open_accounts(conn, book_id, [account], now=utc_now())
+
+    with_database(work)
+    console.print(f"open: [bold]{path}[/] {currency}")
+
+
+@command.command("balances")
+@click.option("--prefix", default=None, help="Only accounts at or below this path.")
+@book_option
+@json_option
+def balances(prefix: str | None, book: str | None, as_json: bool) -> None:
+    """Every account: posted, pending in and out, available."""
+
+    async def work(database: Database) -> list[read.Balance]:
+        async with reading(database, book) as (conn, book_id):
+            return await read.balances(conn, book_id, prefix=prefix)
+
+    rows = with_database(work)
+    if as_json:
+        print_json([_balance(b) for b in rows])
+        return
+    table = Table("account", "currency", *_right("posted", "pending in", "pending out", "available", "floor"))
+    for b in rows:
+        amounts = [major(x, b.currency) for x in (b.posted, b.pending_in, b.pending_out, b.available)]
+        table.add_row(b.path, b.currency, *amounts, "" if b.floor is None else major(b.floor, b.currency))
+    console.print(table)
+
+
+def _balance(b: read.Balance) -> dict[str, Any]:
+    return {
+        "account": b.path,
+        "currency": b.currency,
+        "type": b.type.value,
+        "posted": b.posted,
+        "pending_in": b.pending_in,
+        "pending_out": b.pending_out,
+        "available": b.available,
+        "floor": b.floor,
+        "status": b.status,
+        "owner": b.owner,
+    }
+
+
+@command.command("statement")
+@click.argument("path")
+@click.argument("currency")
+@click.option("--after", type=int, default=0, help="Begin after this line number.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="Lines at most.")
+@book_option
+@json_option
+def statement(path: str, currency: str, after: int, limit: int, book: str | None, as_json: bool) -> None:
+    """An account's lines, each with the journal behind it and the balance after it."""
+
+    async def work(database: Database) -> read.Statement | None:
+        async with reading(database, book) as (conn, book_id):
+            return await read.statement(conn, book_id, path, currency, after_seq=after, limit=limit)
+
+    found = with_database(work)
+    if found is None:
+        raise click.ClickException(f"there is no account {path} in {currency}")
+    if as_json:
+        print_json(found)
+        return
+    table = Table(*_right("line", "journal"), "date", "kind", "layer", *_right("amount", "posted", "available"))
+    for line in found.lines:
+        amounts = [major(x, currency) for x in (line.amount, line.posted, line.available)]
+        date = f"{line.effective_at:%Y-%m-%d}"
+        table.add_row(str(line.seq), str(line.journal_seq), date, line.kind, line.layer, *amounts)
+    console.print(f"opening {major(found.opening, currency)} {currency}", table)
+    console.print(f"closing {major(found.closing, currency)} {currency}")
+
+
+@command.command("journals")
+@click.option("--kind", default=None, help="Only this kind, e.g. capture.")
+@click.option("--before", type=int, default=None, help="Begin before this journal number.")
+@click.option("--limit", type=click.IntRange(1, 10_000), default=20, help="Journals at most.")
+@book_option
+@json_option
+def journals(kind: str | None, before: int | None, limit: int, book: str | None, as_json: bool) -> None:
+    """Journals, the newest first."""
+
+    async def work(database: Database) -> list[read.JournalView]:
+        async with reading(database, book) as (conn, book_id):
+            return await read.journals(conn, book_id, kind=kind, before_seq=before, limit=limit)
+
+    rows = with_database(work)
+    if as_json:
+        print_json(rows)
+        return
+    table = Table(*_right("seq"), "date", "kind", "debit", "credit", *_right("amount"), "currency", "layer")
+    for j in rows:
+        for n, p in enumerate(j.postings):
+            head = (str(j.seq), f"{j.effective_at:%Y-%m-%d}", j.kind) if n == 0 else ("", "", "")
+            table.add_row(*head, p.debit, p.credit, major(p.amount, p.currency), p.currency, p.layer)
+    console.print(table)
+
+
+@command.command("trial-balance")
+@book_option
+@json_option
+def trial_balance(book: str | None, as_json: bool) -> None:
+    """Every account's balance on the side it falls; per currency the two sides are equal."""
+
+    async def work(database: Database) -> list[read.TrialBalanceRow]:
+        async with reading(database, book) as (conn, book_id):
+            return await read.trial_balance(conn, book_id)
+
+    rows = with_database(work)
+    print_json(rows) if as_json else console.print(trial_balance_table(rows))
+
+
+def trial_balance_table(rows: list[read.TrialBalanceRow]) -> Table:
+    """One table, a total line for each currency."""
+    table = Table("account", "currency", *_right("debit", "credit"), title="Trial balance")
+    for currency in sorted({row.currency for row in rows}):
+        own = [row for row in rows if row.currency == currency]
+        for row in own:
+            sides = [major(x, currency) if x else "" for x in (row.debit, row.credit)]
+            table.add_row(row.path, currency, *sides)
+        totals = [major(sum(x), currency) for x in ([r.debit for r in own], [r.credit for r in own])]
+        table.add_row("[bold]total[/]", currency, *totals, end_section=True)
+    return table
+
+
+def _right(*names: str) -> list[Any]:
+    from rich.table import Column
+
+    return [Column(name, justify="right") for name in names]

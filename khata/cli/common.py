@@ -1,0 +1,92 @@
+"""What the commands share: the console, JSON output, a database to talk to."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import asdict, is_dataclass
+from typing import Any, TypeVar
+
+import orjson
+import psycopg
+import rich_click as click
+from psycopg import AsyncConnection
+from rich.console import Console
+
+from banks.errors import BanksError
+from gateway.errors import GatewayError
+from khata.bootstrap import open_database
+from khata.config import Settings
+from khata.database import Database
+from khata.errors import KhataError
+from ledger.books import find_book
+from ledger.errors import LedgerError
+
+T = TypeVar("T")
+
+EXPECTED = (KhataError, LedgerError, BanksError, GatewayError, psycopg.OperationalError, OSError)
+
+console = Console()
+stderr = Console(stderr=True)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+book_option = click.option("--book", default=None, help="The book's name (default: KHATA_BOOK, else main).")
+
+
+class BookMissing(KhataError):
+    """There is no book of that name."""
+
+    code = "book_missing"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"there is no book {name!r}; `khata up` or `khata books open {name}` makes one")
+
+
+def explain(error: BaseException) -> None:
+    """One line: the stable code, then what is wrong."""
+    code = getattr(error, "code", type(error).__name__)
+    stderr.print(f"[bold red]error[/] [bold]{code}[/]: ", end="")
+    stderr.print(str(error).strip(), markup=False, highlight=False)
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine."""
+    return asyncio.run(main)
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; dataclasses become objects, bytes become hex."""
+    sys.stdout.buffer.write(orjson.dumps(value, default=_plain, option=orjson.OPT_INDENT_2) + b"\n")
+    sys.stdout.flush()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.hex()
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    raise TypeError(type(value).__name__)
+
+
+def with_database(use: Callable[[Database], Awaitable[T]]) -> T:
+    """Run ``use`` with the prepared database; the embedded server is started (and stopped) when none runs."""
+    with open_database(Settings()) as (database, _):
+        return asyncio.run(_await(use(database)))
+
+
+async def _await(waiting: Awaitable[T]) -> T:
+    return await waiting
+
+
+@asynccontextmanager
+async def reading(database: Database, book: str | None) -> AsyncIterator[tuple[AsyncConnection[Any], int]]:
+    """A read-only connection as ``khata_audit`` and the id of the book. Raises ``BookMissing``."""
+    name = book or Settings().book
+    async with await AsyncConnection.connect(database.audit_dsn) as conn:
+        await conn.set_read_only(True)
+        book_id = await find_book(conn, name)
+        if book_id is None:
+            raise BookMissing(name)
+        yield conn, book_id
