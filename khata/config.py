@@ -37,6 +37,18 @@ class Settings(BaseSettings):
     acquirer_host: str = "127.0.0.1"
     acquirer_port: int = Field(default=9583, ge=0, le=65535)
 
+    acquirer_timeout_s: float = Field(default=15.0, gt=0)
+    """How long to wait for the acquirer's answer before the outcome is unknown."""
+    acquirer_id: str = Field(default="626001", pattern=r"^[0-9]{1,11}$")
+    """Our institution code at the acquirer (ISO 8583 field 32)."""
+    acquirer_control_port: int = Field(default=9584, ge=0, le=65535)
+    """Control port of the acquirer's simulator (`khata up`, `khata demo`)."""
+
+    lease_s: float = Field(default=60.0, gt=0)
+    """How long an operation belongs to who sends it; longer than `acquirer_timeout_s`."""
+    recovery_backoff_s: tuple[float, ...] = (30, 120, 300, 900, 3600)
+    """Pauses between checks of an unknown outcome; after the last, the review queue."""
+
     book: str = "main"
     """Name of the book that new merchants are at home in."""
     log_level: str = "INFO"

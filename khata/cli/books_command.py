@@ -119,7 +119,9 @@ def statement(path: str, currency: str, after: int, limit: int, book: str | None
     if as_json:
         print_json(found)
         return
-    table = Table(*_right("line", "journal"), "date", "kind", "layer", *_right("amount", "posted", "available"))
+    table = Table(
+        *_right("line", "journal"), "date", "kind", "layer", *_right("amount", "posted", "available")
+    )
     for line in found.lines:
         amounts = [major(x, currency) for x in (line.amount, line.posted, line.available)]
         date = f"{line.effective_at:%Y-%m-%d}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import asdict, is_dataclass
 from typing import Any, TypeVar
@@ -81,7 +81,7 @@ async def _await(waiting: Awaitable[T]) -> T:
 
 
 @asynccontextmanager
-async def reading(database: Database, book: str | None) -> AsyncIterator[tuple[AsyncConnection[Any], int]]:
+async def reading(database: Database, book: str | None) -> AsyncGenerator[tuple[AsyncConnection[Any], int]]:
     """A read-only connection as ``khata_audit`` and the id of the book. Raises ``BookMissing``."""
     name = book or Settings().book
     async with await AsyncConnection.connect(database.audit_dsn) as conn:

@@ -109,9 +109,13 @@ def _copy_wheel(site_packages: Path, place: Path) -> Path:
     if not copy.exists():
         log.info("the server's user cannot run the binaries in %s; copying them to %s", site_packages, copy)
         fresh = place / f"binaries-{stamp}.{os.getpid()}"
-        for part in COPIED:
-            if (site_packages / part).exists():
-                shutil.copytree(site_packages / part, fresh / part, symlinks=True)
+        try:
+            for part in COPIED:
+                if (site_packages / part).exists():
+                    shutil.copytree(site_packages / part, fresh / part, symlinks=True)
+        except OSError:
+            shutil.rmtree(fresh, ignore_errors=True)
+            raise
         _open_to_all(fresh)
         fresh.rename(copy)
     return copy / INSTALLED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import os
 import secrets
@@ -88,6 +89,14 @@ def _write_password(place: Place) -> None:
 def environment() -> dict[str, str]:
     """What the server's programs get to see: nothing of ours, messages in English."""
     return {"PATH": "/usr/local/bin:/usr/bin:/bin", "LC_ALL": "C", "TZ": "UTC"}
+
+
+def disk_full(error: OSError, directory: Path) -> DiskFull | None:
+    """``error`` as ``DiskFull`` if that is what it is; a failed copy of many files has no errno."""
+    free = shutil.disk_usage(directory).free
+    numbers = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    found = error.errno in numbers or any(words in str(error) for words in FULL)
+    return DiskFull(directory, free) if found else None
 
 
 def failure(program: str, status: int, said: str, directory: Path) -> DatabaseError:

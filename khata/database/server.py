@@ -6,18 +6,13 @@ ties the child's death signal to the thread that made it.
 
 from __future__ import annotations
 
-import ctypes
-import errno
 import fcntl
 import logging
-import os
-import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -27,20 +22,21 @@ from khata.database.cluster import (
     LOG_TAIL_BYTES,
     SUPERUSER,
     clear_leftovers,
+    disk_full,
     ensure_cluster,
     environment,
     failure,
 )
 from khata.database.dsn import make_dsn
-from khata.database.errors import DiskFull, PortTaken, ServerNotReady
+from khata.database.errors import PortTaken, ServerNotReady
 from khata.database.place import Place, find_place
+from khata.process import die_with_parent
 
 log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 PORT_TRIES = 5
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
-PR_SET_PDEATHSIG = 1
 
 # Durable by default: fsync, full_page_writes and synchronous_commit keep PostgreSQL's own defaults (on).
 SETTINGS: Mapping[str, str] = {
@@ -127,8 +123,8 @@ class EmbeddedServer:
             place.remember_port(self._port)
         except BaseException as error:
             self.stop()
-            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-                raise DiskFull(place.root, shutil.disk_usage(place.root).free) from error
+            if isinstance(error, OSError) and (full := disk_full(error, place.root)):
+                raise full from error
             raise
 
     def stop(self, *, patience_s: float = 60.0) -> None:
@@ -231,7 +227,7 @@ class EmbeddedServer:
                 stderr=output,
                 # Its own session: Ctrl-C in the terminal reaches us alone, and we stop it last.
                 start_new_session=True,
-                preexec_fn=_die_with_parent(),
+                preexec_fn=die_with_parent(signal.SIGINT),
                 **place.user.run_as(),
             )
         self._await_ready(place, self._child, port, start)
@@ -294,18 +290,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
         return True
-
-
-def _die_with_parent() -> Callable[[], None] | None:
-    """For the child, before exec: a fast shutdown when we are killed, however that happens (Linux)."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-    parent = os.getpid()
-
-    def tie() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, signal.SIGINT, 0, 0, 0)
-        if os.getppid() != parent:  # killed before the line above
-            os._exit(1)
-
-    return tie

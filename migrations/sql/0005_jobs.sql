@@ -1,1 +1,0 @@
--- schema of jobs
