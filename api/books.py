@@ -1,0 +1,36 @@
+"""Whose books a client may read: a merchant its home book and its own accounts, a platform client any book."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from api.dependencies import AppDependencies
+from api.policy import Principal
+from gateway import ids, merchants
+from ledger.errors import BookUnknown
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """``owner``: the only accounts to see; None for a platform client, which sees all."""
+
+    book_id: int
+    owner: str | None
+
+
+async def sight_of(deps: AppDependencies, principal: Principal, asked: int | None = None) -> Sight:
+    """What ``principal`` may see of book ``asked``; another book than a merchant's own is unknown to it."""
+    if principal.merchant_id is None:
+        return Sight(deps.book_id if asked is None else asked, None)
+    home = await _home(deps, principal.merchant_id)
+    if asked not in (None, home):
+        raise BookUnknown(asked)
+    return Sight(home, ids.public(ids.MERCHANT, principal.merchant_id))
+
+
+async def _home(deps: AppDependencies, merchant_id: UUID) -> int:
+    known = deps.home_books
+    if merchant_id not in known:
+        known[merchant_id] = (await merchants.get_merchant(deps.gateway, merchant_id)).book_id
+    return known[merchant_id]

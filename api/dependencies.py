@@ -1,0 +1,68 @@
+"""What the API stands on, handed in by the wiring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING
+from uuid import UUID
+
+from psycopg_pool import AsyncConnectionPool
+
+from api.limits import RateLimit
+from api.oauth.keys import KeyRing
+from api.oauth.tokens import Authority, TokenVerifier
+from api.secrets import ApiSecrets
+
+if TYPE_CHECKING:
+    from gateway.core import Gateway
+
+
+@dataclass(frozen=True)
+class AppDependencies:
+    """``pool``: connections as ``khata_app`` for reading books and keeping clients. ``issuer``: the public URL
+    that tokens are issued by and for, without a slash at its end; ``base_url``: where links to pages begin.
+    ``book_id``: the book a platform client reads when it names none.
+
+    ``per_second``/``burst``: each client's rate; ``token_per_second``/``token_burst``: each address's at the
+    token endpoint. All in this process.
+    """
+
+    gateway: Gateway
+    pool: AsyncConnectionPool
+    secrets: ApiSecrets
+    issuer: str
+    base_url: str
+    book_id: int
+    clock: Callable[[], datetime]
+    per_second: float = 500.0
+    burst: int = 1000
+    token_per_second: float = 5.0
+    token_burst: int = 50
+
+    @cached_property
+    def authority(self) -> Authority:
+        return Authority(issuer=self.issuer, audience=self.issuer)
+
+    @cached_property
+    def keys(self) -> KeyRing:
+        return KeyRing(self.pool, self.secrets, self.clock)
+
+    @cached_property
+    def verifier(self) -> TokenVerifier:
+        return TokenVerifier(self.keys, self.authority, self.clock)
+
+    @cached_property
+    def rate(self) -> RateLimit:
+        return RateLimit(per_second=self.per_second, burst=self.burst, clock=self.clock)
+
+    @cached_property
+    def token_rate(self) -> RateLimit:
+        return RateLimit(per_second=self.token_per_second, burst=self.token_burst, clock=self.clock)
+
+    @cached_property
+    def home_books(self) -> dict[UUID, int]:
+        """Home book by merchant, as far as asked for: it never changes."""
+        return {}

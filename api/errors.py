@@ -1,0 +1,204 @@
+"""What the HTTP edge itself refuses: one root, facts as attributes, a stable ``code``.
+
+Status numbers live in ``api.problems`` beside those of the packages below.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+class ApiError(Exception):
+    """Root of every error of this package. ``code`` never changes once published."""
+
+    code: ClassVar[str] = "api_error"
+
+
+class TokenMissing(ApiError):
+    code: ClassVar[str] = "token_missing"
+
+    def __str__(self) -> str:
+        return "This operation needs an access token: Authorization: Bearer …"
+
+
+@dataclass(unsafe_hash=True)
+class TokenInvalid(ApiError):
+    """Expired, forged, for somebody else, or not a token of ours."""
+
+    code: ClassVar[str] = "token_invalid"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The access token is not accepted: {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
+class ScopeMissing(ApiError):
+    code: ClassVar[str] = "scope_missing"
+    scope: str
+
+    def __str__(self) -> str:
+        return f"The access token lacks the scope {self.scope}"
+
+
+@dataclass(unsafe_hash=True)
+class AudienceWrong(ApiError):
+    """A platform client on a merchant's operation, or the reverse. ``audience``: who may call it."""
+
+    code: ClassVar[str] = "client_kind_wrong"
+    audience: str
+
+    def __str__(self) -> str:
+        return f"Only a {self.audience} client may call this operation"
+
+
+@dataclass(unsafe_hash=True)
+class AccountManaged(ApiError):
+    """An account that payments, settlement and payouts keep: a hold on it from outside would part it from them."""
+
+    code: ClassVar[str] = "account_managed"
+    account: str
+
+    def __str__(self) -> str:
+        return f"{self.account} is kept by the platform: this client may not place or change holds on it"
+
+
+class NotFound(ApiError):
+    """No such object, or another merchant's: the answer does not tell which."""
+
+    code: ClassVar[str] = "not_found"
+
+    def __str__(self) -> str:
+        return "There is no such object"
+
+
+class RouteUnknown(ApiError):
+    code: ClassVar[str] = "route_unknown"
+
+    def __str__(self) -> str:
+        return "There is no such route"
+
+
+@dataclass(unsafe_hash=True)
+class MethodNotAllowed(ApiError):
+    code: ClassVar[str] = "method_not_allowed"
+    allowed: str
+
+    def __str__(self) -> str:
+        return "This route does not answer that method"
+
+
+@dataclass(unsafe_hash=True)
+class MalformedRequest(ApiError):
+    """The request cannot be read at all, so nothing in it can be judged."""
+
+    code: ClassVar[str] = "malformed_request"
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """``pointer``: JSON pointer (RFC 6901) into the body, or ``query/NAME``, ``path/NAME``, ``header/NAME``."""
+
+    pointer: str
+    code: str
+    detail: str
+
+
+@dataclass(unsafe_hash=True)
+class ValidationFailed(ApiError):
+    code: ClassVar[str] = "validation_failed"
+    errors: tuple[FieldError, ...]
+
+    def __str__(self) -> str:
+        return "The request was read, but some of its values are not acceptable"
+
+
+@dataclass(unsafe_hash=True)
+class MediaTypeUnsupported(ApiError):
+    code: ClassVar[str] = "media_type_unsupported"
+    expected: str
+
+    def __str__(self) -> str:
+        return f"The body must be {self.expected}"
+
+
+class BodyTooLarge(ApiError):
+    code: ClassVar[str] = "body_too_large"
+
+    def __str__(self) -> str:
+        return "The body is larger than this operation accepts"
+
+
+class IdempotencyKeyMissing(ApiError):
+    code: ClassVar[str] = "idempotency_key_missing"
+
+    def __str__(self) -> str:
+        return "Send an Idempotency-Key header of 1 to 255 visible ASCII characters"
+
+
+@dataclass(unsafe_hash=True)
+class RateLimited(ApiError):
+    code: ClassVar[str] = "rate_limited"
+    retry_after_s: int
+
+    def __str__(self) -> str:
+        return f"Too many requests: try again in {self.retry_after_s} s"
+
+
+class DatabaseUnavailable(ApiError):
+    """The database cannot be reached; what a request in flight did is settled by its idempotency key."""
+
+    code: ClassVar[str] = "database_unavailable"
+
+    def __str__(self) -> str:
+        return "The service cannot reach its database; repeat the request with the same Idempotency-Key"
+
+
+@dataclass(unsafe_hash=True)
+class PolicyMissing(ApiError):
+    """A route that does not say who may call it; raised while the application is built."""
+
+    code: ClassVar[str] = "policy_missing"
+    route: str
+
+    def __str__(self) -> str:
+        return f"{self.route} declares no policy: use requires(...) or public()"
+
+
+@dataclass(unsafe_hash=True)
+class OAuthError(ApiError):
+    """A refusal of the token endpoint in the words of RFC 6749 §5.2 (``error`` is one of its codes)."""
+
+    code: ClassVar[str] = "oauth_error"
+    error: str
+    description: str
+
+    def __str__(self) -> str:
+        return f"{self.error}: {self.description}"
+
+
+@dataclass(unsafe_hash=True)
+class ClientLocked(ApiError):
+    """Too many wrong secrets in a row for this client from this address."""
+
+    code: ClassVar[str] = "client_locked"
+    retry_after_s: int
+
+    def __str__(self) -> str:
+        return f"Too many failed attempts: try again in {self.retry_after_s} s"
+
+
+@dataclass(unsafe_hash=True)
+class KeyUnusable(ApiError):
+    """A stored signing key cannot be opened: it was sealed under another master key."""
+
+    code: ClassVar[str] = "key_unusable"
+    kid: str
+
+    def __str__(self) -> str:
+        return f"signing key {self.kid} does not open with this installation's master key"

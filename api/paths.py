@@ -1,0 +1,28 @@
+"""Ids in paths: one that is not well formed is one that does not exist."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from api.errors import NotFound
+from gateway import ids
+from gateway.errors import IdInvalid
+
+
+def uuid_in(text: str) -> UUID:
+    """A UUID in its one canonical spelling."""
+    try:
+        value = UUID(text)
+    except ValueError:
+        raise NotFound from None
+    if str(value) != text:
+        raise NotFound
+    return value
+
+
+def public_in(prefix: str, text: str) -> UUID:
+    """The UUID of a public id such as ``pay_…``."""
+    try:
+        return ids.parse(prefix, text)
+    except IdInvalid:
+        raise NotFound from None

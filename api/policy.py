@@ -1,0 +1,156 @@
+"""Who may call what: each route declares a policy, one guard enforces it.
+
+A route without a policy stops the application from being built (``check_policies``), so nothing is open by
+having been forgotten.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypedDict
+from uuid import UUID
+
+from litestar.connection import ASGIConnection
+from litestar.handlers import BaseRouteHandler
+from litestar.routes import HTTPRoute
+
+from api.errors import AudienceWrong, PolicyMissing, ScopeMissing, TokenInvalid, TokenMissing
+
+if TYPE_CHECKING:
+    from litestar import Litestar
+
+    from api.limits import RateLimit
+    from api.oauth.tokens import TokenVerifier
+
+POLICY = "policy"
+
+
+class Scope(StrEnum):
+    """OAuth scopes; the text is what a client asks for."""
+
+    PAYMENTS_READ = "payments:read"
+    PAYMENTS_WRITE = "payments:write"
+    REFUNDS_WRITE = "refunds:write"
+    HOLDS_READ = "holds:read"
+    HOLDS_WRITE = "holds:write"
+    ACCOUNTS_READ = "accounts:read"
+    JOURNALS_READ = "journals:read"
+    EXPORTS_READ = "exports:read"
+
+
+SCOPE_MEANING = {
+    Scope.PAYMENTS_READ: "Read payments and refunds",
+    Scope.PAYMENTS_WRITE: "Create, confirm, capture and void payments; open checkout sessions",
+    Scope.REFUNDS_WRITE: "Refund payments",
+    Scope.HOLDS_READ: "Read holds on ledger accounts",
+    Scope.HOLDS_WRITE: "Place, capture, increase and release holds on ledger accounts",
+    Scope.ACCOUNTS_READ: "Read accounts, balances and statements",
+    Scope.JOURNALS_READ: "Read journals",
+    Scope.EXPORTS_READ: "Export the whole journal of a book",
+}
+MERCHANT_SCOPES = frozenset(Scope) - {Scope.EXPORTS_READ}
+
+
+class Audience(StrEnum):
+    """Which clients may call: a merchant's, the platform's own (auditor, operator), or both."""
+
+    MERCHANT = "merchant"
+    PLATFORM = "platform"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """``scope`` None: open to everybody."""
+
+    scope: Scope | None
+    audience: Audience = Audience.ANY
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The client behind a verified access token. ``merchant_id`` None: a platform client."""
+
+    client_id: str
+    merchant_id: UUID | None
+    scopes: frozenset[str]
+
+
+class RouteOptions(TypedDict):
+    """Keyword arguments of a route decorator (or of a Router, for all its routes)."""
+
+    opt: dict[str, Any]
+
+
+def requires(scope: Scope, audience: Audience = Audience.ANY) -> RouteOptions:
+    """``@get("/v1/…", **requires(Scope.PAYMENTS_READ, Audience.MERCHANT))``."""
+    return {"opt": {POLICY: Policy(scope, audience)}}
+
+
+def public() -> RouteOptions:
+    """Open to everybody, on purpose."""
+    return {"opt": {POLICY: Policy(None)}}
+
+
+def judge(policy: Policy, principal: Principal) -> None:
+    """Raise unless ``principal`` may: the scope first, then the kind of client."""
+    if policy.scope is not None and policy.scope.value not in principal.scopes:
+        raise ScopeMissing(policy.scope.value)
+    kind = Audience.PLATFORM if principal.merchant_id is None else Audience.MERCHANT
+    if policy.audience not in (Audience.ANY, kind):
+        raise AudienceWrong(policy.audience.value)
+
+
+def bearer_token(connection: ASGIConnection[Any, Any, Any, Any]) -> str:
+    header = connection.headers.get("authorization")
+    if header is None:
+        raise TokenMissing
+    scheme, _, token = header.partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenInvalid("the Authorization header does not carry a bearer token")
+    return token.strip()
+
+
+class Authorize:
+    """The guard of every route: verifies the token, takes from the client's rate, judges the policy."""
+
+    def __init__(self, verifier: TokenVerifier, rate: RateLimit) -> None:
+        self._verifier = verifier
+        self._rate = rate
+
+    async def __call__(
+        self, connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
+    ) -> None:
+        policy: Policy | None = handler.opt.get(POLICY)
+        if policy is None:
+            # Only the OPTIONS answers that Litestar adds by itself; check_policies saw all others.
+            if connection.scope.get("method") == "OPTIONS":
+                return
+            raise PolicyMissing(str(handler))
+        if policy.scope is None:
+            return
+        principal = await self._verifier.verify(bearer_token(connection))
+        connection.scope["auth"] = principal
+        self._rate.take(principal.client_id)
+        judge(policy, principal)
+
+
+def routes_of(app: Litestar) -> Iterable[tuple[str, str, BaseRouteHandler]]:
+    """(method, path, handler) of each route that somebody wrote; method is the scope type if it is not HTTP."""
+    for route in app.routes:
+        if isinstance(route, HTTPRoute):
+            for handler in route.route_handlers:
+                yield from (
+                    (m, route.path_format, handler) for m in sorted(handler.http_methods) if m != "OPTIONS"
+                )
+        else:
+            yield route.scope_type.value, route.path_format, route.route_handler
+
+
+def check_policies(app: Litestar) -> None:
+    """Raise ``PolicyMissing`` naming the first route that does not say who may call it."""
+    for method, path, handler in routes_of(app):
+        if not isinstance(handler.opt.get(POLICY), Policy):
+            raise PolicyMissing(f"{method} {path}")

@@ -1,0 +1,1 @@
+"""The routes of the API, one module an object; each ends with its ``routes``."""

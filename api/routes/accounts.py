@@ -1,0 +1,98 @@
+"""Balances, accounts and statements."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from litestar import Response, get
+from litestar.params import FromPath
+
+from api.answers import view
+from api.books import sight_of
+from api.operation import ApiRequest, reads
+from api.policy import Audience, Scope
+from api.schemas.ledger import (
+    AccountList,
+    AccountsQuery,
+    AccountView,
+    BalanceSheet,
+    MerchantBalance,
+    StatementQuery,
+    StatementView,
+)
+from ledger import read
+from ledger.errors import AccountUnknown
+
+_TAG = "Accounts"
+_FIGURES = ("Pending", "Available", "Reserve", "Disputed")
+
+
+def merchant_balances(owner: str, balances: list[read.Balance]) -> list[MerchantBalance]:
+    """A merchant's figures by currency, out of its accounts (accounting.md, "Chart")."""
+    found: dict[str, dict[str, int]] = defaultdict(dict)
+    figures = {f"Liabilities:Merchant:{owner}:{word}": word.lower() for word in _FIGURES}
+    figures[f"Assets:Receivable:Merchant:{owner}"] = "owed"
+    for balance in balances:
+        if balance.path in figures:
+            name = figures[balance.path]
+            found[balance.currency][name] = balance.available if name == "available" else balance.posted
+    empty = dict.fromkeys(figures.values(), 0)
+    return [MerchantBalance(currency=currency, **(empty | own)) for currency, own in sorted(found.items())]
+
+
+@get(
+    "/v1/balance",
+    **reads(
+        Scope.ACCOUNTS_READ, "Your balances", _TAG, BalanceSheet, audience=Audience.MERCHANT, problems=()
+    ),
+)
+async def get_balance(request: ApiRequest) -> Response[bytes]:
+    """What is pending, payable, reserved, disputed and owed, one entry a currency."""
+    sight = await sight_of(request.deps, request.auth)
+    owner = sight.owner or ""
+    async with request.deps.pool.connection() as conn:
+        found = await read.balances(conn, sight.book_id, owner=owner)
+    return view(BalanceSheet(merchant=owner, data=merchant_balances(owner, found)))
+
+
+@get(
+    "/v1/accounts",
+    **reads(
+        Scope.ACCOUNTS_READ,
+        "Accounts with their balances",
+        _TAG,
+        AccountList,
+        query=AccountsQuery,
+        problems=(),
+    ),
+)
+async def list_accounts(request: ApiRequest) -> Response[bytes]:
+    """By path and currency. A merchant sees its own."""
+    asked = request.asked(AccountsQuery)
+    sight = await sight_of(request.deps, request.auth, asked.book)
+    async with request.deps.pool.connection() as conn:
+        found = await read.balances(conn, sight.book_id, prefix=asked.prefix, owner=sight.owner)
+    return view(AccountList.model_construct(data=[AccountView.of(balance) for balance in found]))
+
+
+@get(
+    "/v1/accounts/{account:str}/statement",
+    **reads(Scope.ACCOUNTS_READ, "An account's statement", _TAG, StatementView, query=StatementQuery),
+)
+async def get_statement(request: ApiRequest, account: FromPath[str]) -> Response[bytes]:
+    """The lines of one account in one currency, oldest first, each with the balance after it."""
+    asked = request.asked(StatementQuery)
+    sight = await sight_of(request.deps, request.auth, asked.book)
+    async with request.deps.pool.connection() as conn:
+        found = await read.statement(
+            *(conn, sight.book_id, account, asked.currency),
+            after_seq=asked.after,
+            limit=asked.limit,
+            owner=sight.owner,
+        )
+    if found is None:
+        raise AccountUnknown(account, asked.currency)
+    return view(StatementView.of(found))
+
+
+routes = (get_balance, list_accounts, get_statement)

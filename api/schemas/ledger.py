@@ -1,0 +1,221 @@
+"""Accounts, statements and journals as they are read. Balances are signed by the account's normal side."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+from uuid import UUID
+
+from pydantic import Field, StringConstraints
+
+from api.schemas.base import AccountPath, Closed, CurrencyCode, Instant, View
+from ledger.read import Balance, JournalView, PostingView, Statement, StatementLine
+
+BookNumber = Annotated[
+    int | None,
+    Field(ge=1, le=2**31 - 1, description="A platform client may name another book; a merchant has its own"),
+]
+Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+PageSize = Annotated[int, Field(ge=1, le=200)]
+Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+
+
+class BookQuery(Closed):
+    book: BookNumber = None
+
+
+class AccountsQuery(BookQuery):
+    prefix: Annotated[AccountPath | None, Field(description="Only this account and those below it")] = None
+
+
+class StatementQuery(BookQuery):
+    currency: CurrencyCode
+    after: Annotated[Number, Field(description="Lines after this number")] = 0
+    limit: PageSize = 100
+
+
+class JournalsQuery(BookQuery):
+    kind: Annotated[Word | None, Field(examples=["capture"])] = None
+    source_type: Word | None = None
+    source_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")] | None = None
+    account: Annotated[AccountPath | None, Field(description="Only journals that touch this account")] = None
+    before: Annotated[Number | None, Field(ge=1, description="Journals before this number")] = None
+    limit: PageSize = 50
+
+
+class AccountView(View):
+    """`available` = `posted` - `pending_out`; it never falls below `floor` (null: no floor)."""
+
+    path: AccountPath
+    currency: CurrencyCode
+    type: Literal["asset", "liability", "equity", "income", "expense"]
+    status: Literal["open", "frozen", "closed"]
+    posted: int
+    pending_in: int
+    pending_out: int
+    available: int
+    floor: int | None
+    lines: Annotated[int, Field(description="The number of its last line")]
+
+    @classmethod
+    def of(cls, balance: Balance) -> Self:
+        return cls.model_construct(
+            path=balance.path,
+            currency=balance.currency,
+            type=balance.type.value,
+            status=balance.status,
+            posted=balance.posted,
+            pending_in=balance.pending_in,
+            pending_out=balance.pending_out,
+            available=balance.available,
+            floor=balance.floor,
+            lines=balance.seq,
+        )
+
+
+class AccountList(View):
+    data: list[AccountView]
+
+
+class MerchantBalance(View):
+    """Minor units. `pending`: captured, not yet payable; `available`: payable now; `owed`: by the merchant to us."""
+
+    currency: CurrencyCode
+    pending: int
+    available: int
+    reserve: int
+    disputed: int
+    owed: int
+
+
+class BalanceSheet(View):
+    """One entry a currency."""
+
+    merchant: str
+    data: list[MerchantBalance]
+
+
+class LineView(View):
+    """`amount` is signed by the account's normal side; `posted`, `available` and `incoming` are those after it."""
+
+    seq: int
+    journal: UUID
+    journal_seq: int
+    kind: str
+    layer: Literal["posted", "pending"]
+    amount: int
+    posted: int
+    available: int
+    incoming: int
+    counter_account: str
+    description: str
+    metadata: dict[str, str]
+    effective_at: Instant
+    recorded_at: Instant
+
+    @classmethod
+    def of(cls, line: StatementLine) -> Self:
+        return cls.model_construct(
+            seq=line.seq,
+            journal=line.journal_id,
+            journal_seq=line.journal_seq,
+            kind=line.kind,
+            layer=line.layer,
+            amount=line.amount,
+            posted=line.posted,
+            available=line.available,
+            incoming=line.incoming,
+            counter_account=line.counter_account,
+            description=line.description,
+            metadata=dict(line.metadata),
+            effective_at=line.effective_at,
+            recorded_at=line.recorded_at,
+        )
+
+
+class StatementView(View):
+    """Oldest line first. `opening` and `closing` are the posted balances around the lines shown; `next` is the
+    `after` of the following page, null at the end."""
+
+    account: AccountPath
+    currency: CurrencyCode
+    opening: int
+    closing: int
+    lines: list[LineView]
+    next: int | None
+
+    @classmethod
+    def of(cls, statement: Statement) -> Self:
+        return cls.model_construct(
+            account=statement.path,
+            currency=statement.currency,
+            opening=statement.opening,
+            closing=statement.closing,
+            lines=[LineView.of(line) for line in statement.lines],
+            next=statement.next_after_seq,
+        )
+
+
+class PostingEntry(View):
+    """`amount` goes from `credit` to `debit`; negative where a hold is given back."""
+
+    debit: str
+    credit: str
+    amount: int
+    currency: CurrencyCode
+    layer: Literal["posted", "pending"]
+    hold: str | None
+
+    @classmethod
+    def of(cls, posting: PostingView) -> Self:
+        return cls.model_construct(
+            debit=posting.debit,
+            credit=posting.credit,
+            amount=posting.amount,
+            currency=posting.currency,
+            layer=posting.layer,
+            hold=posting.hold,
+        )
+
+
+class JournalEntry(View):
+    """One balanced entry. A merchant sees only the postings that touch its own accounts."""
+
+    id: UUID
+    seq: int
+    kind: str
+    source: Annotated[
+        str, Field(description="type/id/event: what caused it", examples=["capture/op_01…/approved"])
+    ]
+    description: str
+    metadata: dict[str, str]
+    reverses: Annotated[int | None, Field(description="The number of the journal it undoes")]
+    postings: list[PostingEntry]
+    leaf_hash: Annotated[str, Field(description="SHA-256 of its canonical line (RFC 9162 leaf), in hex")]
+    effective_at: Instant
+    recorded_at: Instant
+
+    @classmethod
+    def of(cls, journal: JournalView, own: frozenset[str] | None = None) -> Self:
+        """``own``: show only postings that touch one of these paths; None: all."""
+        shown = [p for p in journal.postings if own is None or p.debit in own or p.credit in own]
+        return cls.model_construct(
+            id=journal.id,
+            seq=journal.seq,
+            kind=journal.kind,
+            source=journal.source,
+            description=journal.description,
+            metadata=dict(journal.metadata),
+            reverses=journal.reverses,
+            postings=[PostingEntry.of(posting) for posting in shown],
+            leaf_hash=journal.leaf_hash.hex(),
+            effective_at=journal.effective_at,
+            recorded_at=journal.recorded_at,
+        )
+
+
+class JournalList(View):
+    """Newest first. `next` is the `before` of the following page, null at the end; with filters a page may hold
+    fewer entries than asked for, or none, before that."""
+
+    data: list[JournalEntry]
+    next: int | None
