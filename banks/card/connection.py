@@ -65,7 +65,7 @@ class Connection:
     @property
     def ready(self) -> bool:
         """Connected and signed on."""
-        return self._ready.is_set()
+        return self._session is not None and self._session.alive
 
     async def exchange(self, request: Message) -> Answer | NotSentReason:
         """Send ``request`` and wait for its answer, within ``response_timeout_s`` once it is written."""
@@ -94,10 +94,12 @@ class Connection:
             return NotSentReason.CLOSED
         try:
             async with asyncio.timeout(self._endpoint.ready_timeout_s):
-                await self._ready.wait()
+                while self._session is None or not self._session.alive:
+                    self._ready.clear()  # a lost session may not have been noticed by the keeper yet
+                    await self._ready.wait()
         except TimeoutError:
             return NotSentReason.DISCONNECTED
-        return self._session or NotSentReason.DISCONNECTED
+        return self._session
 
     async def _keep_connected(self) -> None:
         failures = 0
@@ -126,7 +128,6 @@ class Connection:
         try:
             return await self._serve(session, reading)
         finally:
-            self._ready.clear()
             self._session = None
             await _end(reading)
 

@@ -45,6 +45,10 @@ class Session:
         # Network messages carry no RRN, so their numbers cannot be taken for those of payments.
         self._stans: Iterator[int] = cycle(range(1, 1_000_000))
 
+    @property
+    def alive(self) -> bool:
+        return not self._writer.is_closing()
+
     async def exchange(self, request: Message, data: bytes) -> Answer | NotSentReason:
         """Write ``data``, the frame of ``request``, and wait for its answer."""
         key = Key.of(request)
@@ -52,7 +56,7 @@ class Session:
             return UnknownReason.UNANSWERED
         if len(self._in_flight) >= self._limits.max_in_flight and request.mti != "0800":
             return NotSentReason.QUEUE_FULL
-        if self._writer.is_closing():
+        if not self.alive:
             return NotSentReason.DISCONNECTED
         answer = self._in_flight.add(request)
         malformed = self._counters.malformed
