@@ -66,13 +66,21 @@ class Writer:
         self._conn: AsyncConnection[Any] | None = None
         self._task: asyncio.Task[None] | None = None
 
+    def start(self) -> None:
+        """Begin to post, on the running event loop; ``close`` ends it."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run(), name=f"ledger-writer-{self._book_id}")
+
     async def __aenter__(self) -> Self:
-        self._task = asyncio.create_task(self._run(), name=f"ledger-writer-{self._book_id}")
+        self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
         """Post what is queued, then close the connection."""
         self._closing = True
         self._arrived.set()
