@@ -19,7 +19,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from khata.database import EmbeddedServer, binaries, cluster
+from khata.database import EmbeddedServer, binaries, cluster, os_user
 from khata.database.dsn import make_dsn, with_parts
 from khata.database.errors import (
     BinariesUnreachable,
@@ -370,6 +370,20 @@ def test_a_home_the_server_may_not_enter_keeps_its_modes_and_the_place_is_rememb
             assert query(server.admin_dsn, "SELECT count(*) FROM kept") == 5
     finally:
         shutil.rmtree(root)
+
+
+@only_root
+def test_without_a_postgres_user_the_server_runs_as_nobody_and_stays_with_that_owner(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(os_user, "CANDIDATES", ("no_such_user", "nobody"))
+        with EmbeddedServer(home) as server:
+            assert server.place.user.name == "nobody"
+            write_rows(server.admin_dsn, 2)
+    with EmbeddedServer(home) as server:
+        assert server.place.user.name == "nobody"
+        assert query(server.admin_dsn, "SELECT count(*) FROM kept") == 2
 
 
 @only_root

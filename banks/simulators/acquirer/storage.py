@@ -7,21 +7,27 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+from banks.errors import BanksError
 
 FILE_NAME = "book.jsonl"
 
 
-class BookDamaged(Exception):
+class BookDamaged(BanksError):
     """A line before the last cannot be read: no kill does that, so nobody may guess past it."""
+
+    code: ClassVar[str] = "book_damaged"
 
     def __init__(self, path: Path, line: int) -> None:
         super().__init__(f"{path}, line {line} is damaged")
         self.path, self.line = path, line
 
 
-class BookInUse(Exception):
+class BookInUse(BanksError):
     """Another acquirer process writes this book."""
+
+    code: ClassVar[str] = "book_in_use"
 
     def __init__(self, path: Path) -> None:
         super().__init__(f"{path} is in use by another process")
