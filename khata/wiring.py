@@ -13,6 +13,7 @@ from functools import partial
 from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
 
+from api.secrets import ApiSecrets
 from banks.card.connection import Endpoint
 from banks.card.rail import CardRail
 from gateway.core import Gateway, Policy
@@ -21,6 +22,7 @@ from gateway.vault import Vault
 from khata.clock import utc_now
 from khata.config import Settings
 from khata.database import Database, sqlalchemy_url
+from khata.secret_file import secrets_for
 from ledger.ids import Ids
 from ledger.writer import Writer
 
@@ -89,3 +91,9 @@ def policy(settings: Settings) -> Policy:
         lease=timedelta(seconds=settings.lease_s),
         backoff=tuple(timedelta(seconds=s) for s in settings.recovery_backoff_s),
     )
+
+
+def api_secrets(settings: Settings) -> ApiSecrets:
+    """The keys behind client secrets, signing keys and request hashes, from one master secret of this home."""
+    master = secrets_for(settings.home, ("api_master",))["api_master"]
+    return ApiSecrets.derive(master.encode())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import runpy
 import sys
 
 import rich_click as click
@@ -17,5 +17,5 @@ def command(arguments: tuple[str, ...]) -> None:
 
     Example: `khata simulate --port 9583 --book .khata/acquirer`
     """
-    # Its own process image: a bank shares nothing with us but the socket.
-    os.execv(sys.executable, [sys.executable, "-m", "banks.simulators.acquirer", *arguments])
+    sys.argv = ["khata simulate", *arguments]
+    runpy.run_module("banks.simulators.acquirer", run_name="__main__")

@@ -1,0 +1,5 @@
+"""``python -m khata`` is the ``khata`` command."""
+
+from khata.cli import main
+
+main()
