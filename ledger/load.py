@@ -77,7 +77,9 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
     cursors: dict[str, AsyncCursor[Any]] = {}
     async with conn.pipeline():
         for name, sql in wanted.items():
-            cursors[name] = await conn.cursor(binary=True).execute(sql, given)
+            # Planned anew each time: a plan kept from the book's first minutes, when its tables were empty and
+            # every index looked alike, walks the whole book for each batch until the next ANALYZE.
+            cursors[name] = await conn.cursor(binary=True).execute(sql, given, prepare=name == "lock")
     rows = {name: await cursor.fetchall() for name, cursor in cursors.items()}
     if not rows["lock"]:
         raise BookUnknown(book_id)
