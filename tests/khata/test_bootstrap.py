@@ -14,6 +14,8 @@ from khata.bootstrap import ROLES, SCHEMAS, AdministratorTooWeak, RoleTooPowerfu
 from khata.database import Database, EmbeddedServer, with_parts
 from tests.server import Server, drop_database, embedded, temporary_home
 
+ROOT = Path(__file__).parents[2]
+
 
 def test_each_role_logs_in_with_its_own_password_and_has_no_power_beyond_its_grants(
     database: Database,
@@ -38,7 +40,7 @@ def test_schemas_belong_to_the_owner_and_every_migration_has_run(database: Datab
         )
         version = conn.execute("SELECT version_num FROM khata.migration").fetchone()
     assert owners == dict.fromkeys(SCHEMAS, "khata_owner")
-    newest = max(path.name[:4] for path in Path("migrations/sql").glob("*.sql"))
+    newest = max(path.name[:4] for path in (ROOT / "migrations" / "versions").glob("0*.py"))
     assert version == (newest,)
 
 
