@@ -202,3 +202,21 @@ class KeyUnusable(ApiError):
 
     def __str__(self) -> str:
         return f"signing key {self.kid} does not open with this installation's master key"
+
+
+class SignedOut(ApiError):
+    """Nobody is signed in to the merchant's pages, or no longer."""
+
+    code: ClassVar[str] = "signed_out"
+
+    def __str__(self) -> str:
+        return "Sign in first"
+
+
+class FormForged(ApiError):
+    """A form that was not made for the browser that sent it."""
+
+    code: ClassVar[str] = "form_forged"
+
+    def __str__(self) -> str:
+        return "The form was not made for this browser"

@@ -63,6 +63,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.RateLimited: Problem(429, "Too many requests"),
     a.ClientLocked: Problem(429, "Too many failed attempts"),
     a.OAuthError: Problem(400, "The token request is not acceptable"),
+    a.SignedOut: Problem(401, "Nobody is signed in"),
+    a.FormForged: Problem(403, "The form is not accepted"),
     a.DatabaseUnavailable: Problem(503, "The service is not available", 2),
     a.PolicyMissing: _INTERNAL,
     a.KeyUnusable: _INTERNAL,

@@ -82,3 +82,18 @@ GRANT UPDATE (status, content_type, body) ON api.idempotency TO khata_app;
 GRANT SELECT ON api.client, api.failed_attempt TO khata_audit;
 GRANT SELECT (client_id, created_at, expires_at) ON api.client_secret TO khata_audit;
 GRANT SELECT (kid, public_key, created_at, signs_from, published_until) ON api.signing_key TO khata_audit;
+
+-- Pages (api/pages): browsers that a merchant has signed in. Only a hash of the cookie is kept.
+CREATE TABLE api.web_session (
+    token_hash   bytea PRIMARY KEY CHECK (octet_length(token_hash) = 32),
+    client_id    text NOT NULL REFERENCES api.client,
+    created_at   timestamptz NOT NULL,
+    last_seen_at timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
+    CHECK (last_seen_at >= created_at),
+    CHECK (expires_at > created_at)
+);
+CREATE INDEX web_session_by_age ON api.web_session (expires_at);
+GRANT SELECT, INSERT, DELETE ON api.web_session TO khata_app;
+GRANT UPDATE (last_seen_at) ON api.web_session TO khata_app;
+GRANT SELECT (client_id, created_at, last_seen_at, expires_at) ON api.web_session TO khata_audit;
