@@ -109,6 +109,21 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Fund:
+    """What a capture left in the merchant's Pending account: ``net``, of which refunds have ``taken`` some."""
+
+    operation_id: UUID
+    net: int
+    taken: int
+    release_id: UUID | None = None
+
+    @property
+    def left(self) -> int:
+        """Still in Pending; nothing once it was released to Available."""
+        return 0 if self.release_id else self.net - self.taken
+
+
+@dataclass(frozen=True, slots=True)
 class Totals:
     """What an attempt's operations sum to. The ``-ing`` amounts are not answered yet: they count as used."""
 
@@ -235,6 +250,7 @@ class Payment:
     version: int = 0
     attempts: tuple[Attempt, ...] = ()
     operations: tuple[Operation, ...] = ()
+    funds: tuple[Fund, ...] = ()
 
     @property
     def public_id(self) -> str:

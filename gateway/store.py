@@ -23,7 +23,17 @@ from banks.references import BankReference
 from gateway import ids, tables
 from gateway.errors import PaymentNotFound, RefundNotFound
 from gateway.fees import Charge, FeePlan
-from gateway.model import Attempt, CaptureMethod, Ended, Kind, Operation, Payment, Refund, attempt_state
+from gateway.model import (
+    Attempt,
+    CaptureMethod,
+    Ended,
+    Fund,
+    Kind,
+    Operation,
+    Payment,
+    Refund,
+    attempt_state,
+)
 from gateway.states import INITIAL, AttemptState, OperationState, PaymentStatus, move
 from ledger.model import Statement
 
@@ -222,7 +232,11 @@ async def payments(conn: AsyncConnection, query: Select[Any]) -> list[Payment]:
     wanted = [row["id"] for row in rows]
     attempts = await _children(conn, tables.attempt, wanted)
     operations = await _children(conn, tables.operation, wanted)
-    return [read_payment(row, attempts.get(row["id"], []), operations.get(row["id"], [])) for row in rows]
+    funds = await _children(conn, tables.fund, wanted)
+    return [
+        read_payment(row, *(found.get(row["id"], []) for found in (attempts, operations, funds)))
+        for row in rows
+    ]
 
 
 async def _children(
@@ -230,7 +244,7 @@ async def _children(
 ) -> dict[UUID, list[RowMapping]]:
     if not payment_ids:
         return {}
-    query = select(table).where(table.c.payment_id.in_(payment_ids)).order_by(table.c.id)
+    query = select(table).where(table.c.payment_id.in_(payment_ids)).order_by(table.primary_key.columns[0])
     children: dict[UUID, list[RowMapping]] = {}
     for row in (await conn.execute(query)).mappings():
         children.setdefault(row["payment_id"], []).append(row)
@@ -238,7 +252,10 @@ async def _children(
 
 
 def read_payment(
-    row: RowMapping, attempts: Sequence[RowMapping], operations: Sequence[RowMapping]
+    row: RowMapping,
+    attempts: Sequence[RowMapping],
+    operations: Sequence[RowMapping],
+    funds: Sequence[RowMapping],
 ) -> Payment:
     folded = ("unknown_since", "next_check_at")
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN_PAYMENT if name not in folded}
@@ -250,6 +267,7 @@ def read_payment(
         "version": row["version"],
         "attempts": tuple(sorted(map(read_attempt, attempts), key=lambda a: a.number)),
         "operations": tuple(map(read_operation, operations)),
+        "funds": tuple(Fund(f["operation_id"], f["net"], f["taken"], f["release_id"]) for f in funds),
     }
     return Payment(**plain)
 

@@ -1,0 +1,156 @@
+"""Same key, same answer, byte for byte (payments.md, "Idempotency").
+
+A key is claimed in the transaction of the request's first effect, and its answer is stored in that of its last.
+If the process dies in between, a retry after the lease answers from the object's present state and stores that.
+A request refused before it had any effect claims nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime
+from hmac import compare_digest
+from uuid import UUID
+
+from sqlalchemy import bindparam, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.engine import RowMapping
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from gateway import store, tables
+from gateway.core import Gateway
+from gateway.errors import IdempotencyInFlight, IdempotencyMismatch, Invalid
+from gateway.model import Payment, Refund
+from gateway.store import sql
+from ledger.model import Statement
+
+MAX_KEY = 255
+_I = tables.idempotency
+
+Render = Callable[[Payment | Refund], tuple[int, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Idem:
+    """A request that may come again. ``request_hash``: SHA-256 of what was asked; ``route``: of which operation.
+
+    ``render`` makes status and body of the answer; it must be pure, it may run more than once.
+    """
+
+    key: str
+    request_hash: bytes
+    render: Render
+    route: str = ""
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.key) <= MAX_KEY:
+            raise Invalid("Idempotency-Key", f"1 to {MAX_KEY} characters")
+        if len(self.request_hash) != 32:
+            raise Invalid("request_hash", "a SHA-256 digest")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``replayed``: it was given before."""
+
+    status: int
+    body: bytes
+    replayed: bool = False
+
+
+_CLAIM = sql(
+    upsert(_I)
+    .values({c.name: bindparam(c.name, type_=c.type) for c in _I.columns if c.name not in ("status", "body")})
+    .on_conflict_do_nothing()
+)
+# Any number of rows: a retry after the lease may have answered first, and then that answer stays.
+_ANSWER = sql(
+    update(_I)
+    .values(status=bindparam("to_status"), body=bindparam("to_body"))
+    .where(
+        _I.c.merchant_id == bindparam("was_merchant"),
+        _I.c.route == bindparam("was_route"),
+        _I.c.key == bindparam("was_key"),
+        _I.c.status.is_(None),
+    )
+)
+
+
+def claim(
+    idem: Idem | None, merchant_id: UUID, kind: str, object_id: UUID, *, now: datetime, lease_until: datetime
+) -> tuple[Statement, ...]:
+    """The statement that claims the key for this payment or refund; it hits no row if someone else has it."""
+    if idem is None:
+        return ()
+    row = {
+        "merchant_id": merchant_id,
+        "route": idem.route,
+        "key": idem.key,
+        "request_hash": idem.request_hash,
+        "object_kind": kind,
+        "object_id": object_id,
+        "lease_until": lease_until,
+        "created_at": now,
+    }
+    return (Statement(_CLAIM, row),)
+
+
+def claims(statement: Statement | None) -> bool:
+    """Is this the statement that claims a key?"""
+    return statement is not None and statement.sql == _CLAIM
+
+
+def answer(idem: Idem | None, merchant_id: UUID, result: Payment | Refund) -> tuple[Statement, ...]:
+    """The statement that stores the final answer."""
+    if idem is None:
+        return ()
+    status, body = idem.render(result)
+    params = {"to_status": status, "to_body": body}
+    where = {"was_merchant": merchant_id, "was_route": idem.route, "was_key": idem.key}
+    return (Statement(_ANSWER, params | where, rows=None),)
+
+
+async def answered(
+    gw: Gateway, merchant_id: UUID, idem: Idem, work: Callable[[], Awaitable[Payment | Refund]]
+) -> Answer:
+    """The first answer to this key; ``work`` (a use case given the same ``idem``) runs only if there is none.
+
+    Raises ``IdempotencyMismatch``, ``IdempotencyInFlight`` and whatever ``work`` raises.
+    """
+    known = await replay(gw, merchant_id, idem)
+    if known is not None:
+        return known
+    status, body = idem.render(await work())
+    return Answer(status, body)
+
+
+async def replay(gw: Gateway, merchant_id: UUID, idem: Idem) -> Answer | None:
+    """The stored answer of this key, None if the key is new."""
+    async with gw.engine.begin() as conn:
+        row = await _find(conn, merchant_id, idem)
+        if row is None:
+            return None
+        if not compare_digest(row["request_hash"], idem.request_hash):
+            raise IdempotencyMismatch(idem.key)
+        if row["status"] is not None:
+            return Answer(row["status"], row["body"], replayed=True)
+        now = gw.clock()
+        if row["lease_until"] > now:
+            wait = (row["lease_until"] - now).total_seconds()
+            raise IdempotencyInFlight(idem.key, max(1, min(5, int(wait))))
+        return await _answer_now(conn, merchant_id, idem, row)
+
+
+async def _find(conn: AsyncConnection, merchant_id: UUID, idem: Idem) -> RowMapping | None:
+    where = (_I.c.merchant_id == merchant_id, _I.c.route == idem.route, _I.c.key == idem.key)
+    return (await conn.execute(select(_I).where(*where))).mappings().one_or_none()
+
+
+async def _answer_now(conn: AsyncConnection, merchant_id: UUID, idem: Idem, row: RowMapping) -> Answer:
+    """The process that had claimed the key is gone: answer from the present state, unless another just did."""
+    find = store.load if row["object_kind"] == "payment" else store.load_refund
+    await store.run(conn, answer(idem, merchant_id, await find(conn, row["object_id"], merchant_id)))
+    stored = await _find(conn, merchant_id, idem)
+    assert stored is not None
+    return Answer(stored["status"], stored["body"], replayed=True)

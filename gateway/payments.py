@@ -1,0 +1,266 @@
+"""Payments: made by a merchant, confirmed with a card, read and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from types import MappingProxyType
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from banks.outcomes import Approved, Outcome
+from banks.references import BankReference
+from gateway import captures, doors, entries, exchange, ids, store, tables
+from gateway.cards import Card
+from gateway.core import Gateway
+from gateway.doors import Step
+from gateway.errors import Invalid, OutcomeUnknown, PaymentExpired, StateConflict
+from gateway.idempotency import Idem
+from gateway.merchants import Merchant, fee_plan, load_merchant
+from gateway.model import Attempt, CaptureMethod, Kind, Operation, Payment
+from gateway.states import AttemptState, OperationState, PaymentStatus
+from ledger.model import MAX_AMOUNT
+
+MAX_METADATA = 20
+
+
+@dataclass(frozen=True, slots=True)
+class NewPayment:
+    """``amount`` in minor units of ``currency``. ``tolerance_bps``: by how much captures may exceed it, at most
+    what the merchant has agreed with us. ``reference``: the merchant's own name for it.
+    """
+
+    amount: int
+    currency: str
+    capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
+    tolerance_bps: int = 0
+    reference: str = ""
+    description: str = ""
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType[str, str]({}))
+
+    def __post_init__(self) -> None:
+        if type(self.amount) is not int or not 0 < self.amount <= MAX_AMOUNT:
+            raise Invalid("amount", f"an integer between 1 and {MAX_AMOUNT}")
+        if len(self.reference) > 64 or not self.reference.isprintable():
+            raise Invalid("reference", "at most 64 printable characters")
+        if len(self.description) > 500 or not self.description.isprintable():
+            raise Invalid("description", "at most 500 printable characters")
+        if len(self.metadata) > MAX_METADATA or any(
+            len(k) > 40 or len(v) > 500 or "\x00" in k + v for k, v in self.metadata.items()
+        ):
+            raise Invalid("metadata", f"at most {MAX_METADATA} keys of 40 characters, values of 500")
+
+
+async def create(
+    gw: Gateway,
+    merchant_id: UUID,
+    new: NewPayment,
+    idem: Idem | None = None,
+    *,
+    card: Card | str | None = None,
+) -> Payment:
+    """Make a payment; with ``card`` (or its token) confirm it in the same request."""
+    id = gw.ids()
+    async with gw.engine.begin() as conn:
+        merchant = await load_merchant(conn, merchant_id)
+        made = await _new_payment(gw, conn, merchant, new, id)
+        known = None
+        if card is not None:
+            made, known = await _begin_attempt(gw, conn, merchant, made, card)
+        claimed = doors.claim(gw, idem, merchant_id, "payment", id)
+        step = Step(made, last=known is None)
+        await doors.write(gw, conn, None, step, idem=idem, claimed=claimed)
+    return made if known is None else await _authorize(gw, merchant, made, known, idem)
+
+
+async def _new_payment(
+    gw: Gateway, conn: AsyncConnection, merchant: Merchant, new: NewPayment, id: UUID
+) -> Payment:
+    if not 0 <= new.tolerance_bps <= merchant.tolerance_bps:
+        raise Invalid("tolerance_bps", f"between 0 and {merchant.tolerance_bps}")
+    now = gw.clock()
+    return Payment(
+        id=id,
+        merchant_id=merchant.id,
+        book_id=merchant.book_id,
+        amount=new.amount,
+        currency=new.currency,
+        capture_method=new.capture_method,
+        plan=await fee_plan(conn, merchant.id, "card", new.currency),
+        created_at=now,
+        expires_at=now + gw.policy.payment_valid,
+        fee_returned=merchant.fee_returned,
+        tolerance_bps=new.tolerance_bps,
+        max_attempts=gw.policy.max_attempts,
+        reference=new.reference,
+        description=new.description,
+        metadata=dict(new.metadata),
+    )
+
+
+async def confirm(
+    gw: Gateway, merchant_id: UUID, payment_id: UUID, card: Card | str, idem: Idem | None = None
+) -> Payment:
+    """Try to pay with ``card`` or the token of a stored one; automatic payments are captured at once.
+
+    A decline or an unknown outcome is part of the payment returned. Raises ``PaymentNotFound``,
+    ``TokenNotFound``, ``CardInvalid``, ``PaymentExpired``, ``OutcomeUnknown``, ``StateConflict``.
+    """
+    async with gw.engine.begin() as conn:
+        merchant = await load_merchant(conn, merchant_id)
+        before = await store.load(conn, payment_id, merchant_id, lock=True)
+        require_confirmable(before, gw.clock())
+        after, known = await _begin_attempt(gw, conn, merchant, before, card)
+        claimed = doors.claim(gw, idem, merchant_id, "payment", payment_id)
+        step = await doors.write(gw, conn, before, Step(after, last=False), idem=idem, claimed=claimed)
+    return await _authorize(gw, merchant, step.payment, known, idem)
+
+
+def require_confirmable(payment: Payment, now: datetime) -> None:
+    """Raises unless a new attempt may start."""
+    if payment.status_at(now) is PaymentStatus.EXPIRED and payment.authorization is None:
+        raise PaymentExpired(payment.public_id, payment.expires_at)
+    if payment.expires_at <= now and not payment.totals.authorized:
+        raise PaymentExpired(payment.public_id, payment.expires_at)
+    if payment.status in (PaymentStatus.REQUIRES_PAYMENT_METHOD, PaymentStatus.REQUIRES_ACTION):
+        return
+    if reversal_queued(payment) and payment.attempts_used < payment.max_attempts:
+        return
+    if payment.unknown:
+        raise OutcomeUnknown(payment.public_id, payment.unknown_since, payment.next_check_at)
+    raise StateConflict(payment.public_id, payment.status, "confirm")
+
+
+def reversal_queued(payment: Payment) -> bool:
+    """The current authorization's outcome is unknown, but it will not stand: its reversal is durably queued."""
+    if payment.attempt_state not in (AttemptState.UNKNOWN, AttemptState.CONFLICTED):
+        return False
+    first = payment.authorization
+    return first is not None and any(
+        op.kind is Kind.REVERSAL and op.target_id == first.id for op in payment.operations
+    )
+
+
+async def _begin_attempt(
+    gw: Gateway, conn: AsyncConnection, merchant: Merchant, payment: Payment, card: Card | str
+) -> tuple[Payment, Card]:
+    """The payment with a new attempt about to be sent, and the card to send."""
+    gw.rail(merchant.bank)
+    now = gw.clock()
+    if isinstance(card, str):
+        token, known = card, await gw.vault.reveal(conn, merchant.id, card)
+    else:
+        token, known = await gw.vault.tokenise(conn, merchant.id, card, id=gw.ids(), now=now), card
+    known.require_unexpired(now.date())
+    attempt = Attempt(
+        id=gw.ids(),
+        number=len(payment.attempts) + 1,
+        bank=merchant.bank,
+        method="card",
+        token=token,
+        brand=known.pan.brand,
+        last4=known.pan.last4,
+        created_at=now,
+    )
+    ref = await exchange.reference(conn, merchant.bank, now=now)
+    op = exchange.sending(gw, Kind.AUTHORIZE, attempt.id, ref, payment.amount)
+    return payment.with_attempt(attempt).with_operation(op), known
+
+
+async def _authorize(
+    gw: Gateway, merchant: Merchant, payment: Payment, card: Card, idem: Idem | None
+) -> Payment:
+    op = payment.authorization
+    assert op is not None
+    outcome = await gw.rail(merchant.bank).authorize(
+        op.reference,
+        amount=op.amount,
+        currency=payment.currency,
+        pan=card.pan.reveal(),
+        expiry=card.expiry,
+        cvv=card.cvv.reveal() if card.cvv else None,
+        merchant_id=merchant.acceptor_id,
+        terminal_id=merchant.terminal_id,
+    )
+    return await authorization_answered(gw, payment, op.id, outcome, idem)
+
+
+async def authorization_answered(
+    gw: Gateway, payment: Payment, op_id: UUID, outcome: Outcome, idem: Idem | None = None
+) -> Payment:
+    """Write what the bank said; place the hold if it approved, and go on to capture an automatic payment."""
+    if not isinstance(outcome, Approved):
+        return await doors.change(gw, payment.id, lambda p: _not_approved(gw, p, op_id, outcome), idem=idem)
+    ref = await _capture_reference(gw, payment)
+    step = await doors.book(gw, payment, lambda p: _approved(gw, p, op_id, outcome, ref), idem=idem)
+    if step is None:  # recovery took over: a late approval does not revive it
+        return await doors.conclude(gw, payment.id, idem)
+    if ref is None:
+        return step.payment
+    capture = next(op for op in step.payment.operations if op.reference == ref)
+    return await captures.send(gw, step.payment, capture, idem)
+
+
+async def _capture_reference(gw: Gateway, payment: Payment) -> BankReference | None:
+    if payment.capture_method is CaptureMethod.MANUAL or payment.current is None:
+        return None
+    async with gw.engine.begin() as conn:
+        return await exchange.reference(conn, payment.current.bank, now=gw.clock())
+
+
+def _not_approved(gw: Gateway, payment: Payment, op_id: UUID, outcome: Outcome) -> tuple[Step, ...]:
+    op = payment.operation(op_id)
+    if op.state is not OperationState.SENDING:
+        return ()
+    after = exchange.answered(op, outcome, now=gw.clock(), policy=gw.policy)
+    return (Step(payment.with_operation(after)),)
+
+
+def _approved(
+    gw: Gateway, payment: Payment, op_id: UUID, outcome: Approved, capture: BankReference | None
+) -> tuple[Step, ...]:
+    """Place the hold; with ``capture``, its reference, the capture is on its way in the same transaction."""
+    op, attempt = payment.operation(op_id), payment.current
+    if op.state is not OperationState.SENDING or attempt is None or attempt.id != op.attempt_id:
+        return ()
+    now = gw.clock()
+    expires_at = now + gw.policy.hold_valid
+    op = exchange.answered(op, outcome, now=now, policy=gw.policy)
+    after = payment.with_operation(op).with_attempt(replace(attempt, hold_expires_at=expires_at))
+    if capture is not None:
+        after = after.with_operation(_automatic_capture(gw, op, capture))
+    journal = entries.authorized(gw.ids(), after, op, expires_at=expires_at)
+    return (Step(after, journal, last=capture is None),)
+
+
+def _automatic_capture(gw: Gateway, authorized: Operation, ref: BankReference) -> Operation:
+    made = exchange.sending(
+        gw, Kind.CAPTURE, authorized.attempt_id, ref, authorized.amount, target=authorized.id
+    )
+    return replace(made, final=True)
+
+
+async def get(gw: Gateway, merchant_id: UUID, payment_id: UUID) -> Payment:
+    """Raises ``PaymentNotFound``."""
+    async with gw.engine.connect() as conn:
+        return await store.load(conn, payment_id, merchant_id)
+
+
+async def list_payments(
+    gw: Gateway, merchant_id: UUID, *, before: UUID | None = None, limit: int = 50
+) -> list[Payment]:
+    """A merchant's payments, newest first; ``before``: the id of the last one of the page before."""
+    p = tables.payment
+    query = select(p).where(p.c.merchant_id == merchant_id).order_by(p.c.id.desc()).limit(limit)
+    if before is not None:
+        query = query.where(p.c.id < before)
+    async with gw.engine.connect() as conn:
+        return await store.payments(conn, query)
+
+
+def parse_id(text: str) -> UUID:
+    """The UUID of ``pay_…``; raises ``IdInvalid``."""
+    return ids.parse(ids.PAYMENT, text)
