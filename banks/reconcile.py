@@ -14,7 +14,9 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from banks.accounts import receivable
 from banks.settlement import load_expected
+from ledger.read import balances
 
 _CARD = "card"
 _MOVES_MONEY = ("capture", "refund")
@@ -70,3 +72,20 @@ async def load_our_items(conn: AsyncConnection[Any], book_id: int, bank: str) ->
     """What our books say the bank has approved: entered in one unit with the journal of the same event."""
     expected = await load_expected(conn, book_id, bank)
     return [Item(_CARD, e.rrn, e.kind.value, e.amount, e.currency) for e in expected.values()]
+
+
+async def unexplained_receivable(conn: AsyncConnection[Any], book_id: int, bank: str) -> dict[str, int]:
+    """By currency, what ``Assets:Receivable:{bank}`` holds beyond its open items; only what is not zero.
+
+    Open captures explain what the bank owes us, open refunds what it will keep back; in minor units.
+    """
+    cursor = await conn.execute(
+        "SELECT currency, sum(CASE kind WHEN 'capture' THEN amount ELSE -amount END)::bigint"
+        " FROM banks.open_item WHERE book_id = %s AND bank = %s GROUP BY currency",
+        (book_id, bank),
+    )
+    explained: dict[str, int] = dict(await cursor.fetchall())
+    path = receivable(bank)
+    held = {b.currency: b.posted for b in await balances(conn, book_id, prefix=path) if b.path == path}
+    differences = {c: held.get(c, 0) - explained.get(c, 0) for c in held.keys() | explained.keys()}
+    return {currency: difference for currency, difference in differences.items() if difference}
