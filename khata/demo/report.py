@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 from rich.table import Column, Table
 
 from khata.cli.money import major
+from khata.demo import StoryFailed
 from ledger import read
 
 PAGE = 500
@@ -58,7 +59,7 @@ async def merchant_table(
             continue
         statement, shares = await explained(conn, book_id, balance.path, balance.currency)
         if statement.closing != balance.posted or sum(s.amount for s in shares) != balance.posted:
-            raise AssertionError(f"{balance.path}: {balance.posted} is not what its journals sum to")
+            raise StoryFailed(f"{balance.path}: {balance.posted} is not what its journals sum to")
         short = balance.path.rsplit(":", 1)[1] if ":Merchant:" in balance.path else balance.path
         label = "Owed to us" if balance.path.startswith("Assets:") else short
         for n, share in enumerate(shares):

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from khata.demo import StoryFailed
 from khata.demo.client import MerchantClient
 
 GOOD = ("4111111111111111", "5555555555554444", "6521111111111110")
@@ -56,7 +57,7 @@ class Player:
         deadline = asyncio.get_running_loop().time() + PATIENCE_S
         while payment["status"] == "processing":
             if asyncio.get_running_loop().time() > deadline:
-                raise TimeoutError(f"{payment['id']} is still {payment['outcome'] or 'processing'}")
+                raise StoryFailed(f"{payment['id']} is still {payment['outcome'] or 'processing'}")
             await asyncio.sleep(POLL_S)
             payment = await self.client.get(f"/v1/payments/{payment['id']}")
         return payment
@@ -65,7 +66,7 @@ class Player:
 def expect(payment: dict[str, Any], status: str) -> dict[str, Any]:
     """The story stops when it goes another way than told."""
     if payment["status"] != status:
-        raise AssertionError(f"{payment['id']} is {payment['status']}, the story says {status}")
+        raise StoryFailed(f"{payment['id']} is {payment['status']}, the story says {status}")
     return payment
 
 

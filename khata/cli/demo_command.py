@@ -1,0 +1,82 @@
+"""khata demo"""
+
+from __future__ import annotations
+
+import asyncio
+
+import rich_click as click
+from psycopg import AsyncConnection
+
+from khata import judges
+from khata.audit import audit_database
+from khata.bootstrap import open_database
+from khata.cli.audit_command import results_table
+from khata.cli.common import console
+from khata.config import Settings
+from khata.database import Database
+from khata.demo import StoryFailed, acts
+from khata.logs import configure_logs
+from khata.stage import alone, placed, run_stage
+from khata.wiring import open_gateway
+from ledger import read
+from ledger.export import export_journal
+
+# A bank that stays silent is given up on, and asked again, within seconds.
+PATIENCE = {
+    "acquirer_timeout_s": 1.5,
+    "lease_s": 6.0,
+    "recovery_backoff_s": (1.0, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0),
+}
+LATE_MS = 3000
+
+
+@click.command()
+@click.option("--seed", type=int, default=20261122, help="Draws amounts and choices.")
+def command(seed: int) -> None:
+    """Tell the scripted story on real processes and sockets, show that the books are right, and exit 0.
+
+    Over 200 payments of three merchants in INR, JPY and KWD: declines, time-outs, captures in parts, voids, expiry,
+    refunds, settlement, funds; then the trial balance, every balance explained, hledger and ledger agreeing with every
+    account, the bank's own book compared, and the audit. The data stays; run it again for more.
+    """
+    configure_logs("ERROR")
+    given = Settings()
+    with alone(given.home), open_database(given) as (database, _):
+        asyncio.run(_tell(placed(given, **PATIENCE), database, seed))
+
+
+async def _tell(settings: Settings, database: Database, seed: int) -> None:
+    async with run_stage(settings, late_ms=LATE_MS) as stage, open_gateway(settings, database) as gw:
+        story = acts.Story(stage, database, gw, console, seed)
+        async with acts.cast(story):
+            console.rule("1. Payments: customers pay, the bank answers, declines, delays or forgets")
+            count = await acts.play(story)
+            console.print(f"  {count} payments over HTTP")
+            console.rule("2. Settlement: the bank's files, each imported twice")
+            await acts.settle(story)
+            await acts.nothing_left_open(story)
+            console.rule("3. Funds become payable; refunds after that come out of them")
+            console.print(f"  {await acts.pay_out_funds(story)} captures' funds released")
+            console.print(f"  {await acts.refund_after_settlement(story)} refunds")
+            console.rule("4. The books")
+            await acts.show_books(story)
+            console.rule("5. The proof")
+            await acts.compare_with_bank(story)
+    await _prove(settings, database, story)
+
+
+async def _prove(settings: Settings, database: Database, story: acts.Story) -> None:
+    """Other people's programs and our own audit, on the books as they stand."""
+    async with await AsyncConnection.connect(database.audit_dsn) as conn:
+        balances = await read.balances(conn, story.book_id)
+        for judge, name in ((judges.hledger, "hledger"), (judges.ledger, "ledger")):
+            path = settings.home / f"demo.{name}"
+            with path.open("wb") as file:
+                async for chunk in export_journal(conn, story.book_id, name):
+                    file.write(chunk)
+            acts.agree(console, balances, {judge.__name__: judge(path)})
+    results = await audit_database(settings, database)
+    console.print(results_table(results))
+    if any(result.findings for result in results):
+        raise StoryFailed("the audit has findings")
+    console.print("[bold green]The books are right.[/]")

@@ -1,0 +1,203 @@
+"""The acts of the story, on a running stage: payments, settlement, funds, refunds, and the proof at the end."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+from psycopg import AsyncConnection
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from banks import reconcile
+from gateway import funds
+from gateway.core import Gateway
+from khata.cli.books_command import trial_balance_table
+from khata.cli.money import major
+from khata.database import Database
+from khata.demo import StoryFailed
+from khata.demo.cast import ROLES, Member, engage, home_book
+from khata.demo.client import MerchantClient
+from khata.demo.report import merchant_table
+from khata.demo.script import SCENES, Player, Scene, expect
+from khata.stage import Stage, environment
+from khata.wiring import MERIDIAN
+from ledger import read
+
+Figures = Mapping[tuple[str, str], int]
+
+AT_ONCE = 12
+REFUNDS_AFTER_SETTLEMENT = 3
+DAYS_LATER = 3  # by then the slowest merchant's funds are payable
+
+
+@dataclass
+class Story:
+    """Everything an act needs. ``seed`` draws amounts and choices; the same seed tells the same story."""
+
+    stage: Stage
+    database: Database
+    gw: Gateway
+    console: Console
+    seed: int
+    book_id: int = 0
+    players: tuple[tuple[Member, Player], ...] = ()
+
+
+@asynccontextmanager
+async def cast(story: Story) -> AsyncGenerator[None]:
+    """Engage the merchants; their programs are connected until the end of the block."""
+    story.book_id = await home_book(story.database, story.gw, story.stage.settings.book)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
+        members = [await engage(story.stage.settings, story.database, story.gw, role) for role in ROLES]
+        story.players = tuple((m, _player(story, http, m, n)) for n, m in enumerate(members))
+        yield
+
+
+def _player(story: Story, http: aiohttp.ClientSession, member: Member, number: int) -> Player:
+    client = MerchantClient(http, story.stage.api, member.client_id, member.secret)
+    return Player(client, member.currency, random.Random(story.seed + number))
+
+
+async def play(story: Story) -> int:
+    """Every scene of every merchant, some at a time; how many payments were made."""
+    return await _play(story, [scene for scene in SCENES for _ in range(scene[1])])
+
+
+async def play_once(story: Story) -> int:
+    """Every scene of every merchant once."""
+    return await _play(story, list(SCENES), quiet=True)
+
+
+async def _play(story: Story, scenes: Sequence[tuple[str, int, Scene]], *, quiet: bool = False) -> int:
+    turns = [(player, title, scene) for title, _, scene in scenes for _, player in story.players]
+    gate, played = asyncio.Semaphore(AT_ONCE), Counter[str]()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=story.console, transient=True, disable=quiet) as progress:
+        task = progress.add_task("payments", total=len(turns))
+
+        async def turn(player: Player, title: str, scene: Scene) -> None:
+            async with gate:
+                await scene(player)
+            played[title] += 1
+            progress.advance(task)
+
+        async with asyncio.TaskGroup() as group:
+            for player, title, scene in turns:
+                group.create_task(turn(player, title, scene))
+    for title, _, _ in () if quiet else SCENES:
+        story.console.print(f"  {played[title]:>4} × {title}")
+    return len(turns)
+
+
+async def settle(story: Story, *, quiet: bool = False) -> None:
+    """The bank cuts its files for today; each is imported twice by ``khata import``, the second changes nothing."""
+    async with aiohttp.ClientSession() as http, http.post(f"{story.stage.acquirer}/settlement") as answer:
+        files = (await answer.json())["files"]
+    for file in files:
+        for _ in range(2):
+            said = await run_khata(story.stage, "import", file["path"])
+            if not quiet:
+                story.console.print(f"  {said}", markup=False, highlight=False)
+
+
+async def run_khata(stage: Stage, *arguments: str) -> str:
+    """Run the ``khata`` command as a user would; its last line. Raises ``CalledProcessError``."""
+    command = [sys.executable, "-m", "khata", *arguments]
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        env={**environment(stage.settings), "PATH": "/usr/bin:/bin", "COLUMNS": "200"},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, err = await process.communicate()
+    if process.returncode:
+        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+    lines = out.decode().strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+async def pay_out_funds(story: Story) -> int:
+    """Three days later every settled capture is payable: the worker's job, run for that day."""
+    on = story.gw.clock().date() + timedelta(days=DAYS_LATER)
+    total = 0
+    while done := await funds.release_due(story.gw, on=on):
+        total += done
+    return total
+
+
+async def refund_after_settlement(story: Story) -> int:
+    """Some payments whose funds are payable already are refunded: out of Available now."""
+    done = 0
+    for _, player in story.players:
+        page = await player.client.get("/v1/payments", limit="200")
+        settled = [p for p in page["data"] if p["status"] == "succeeded" and not p["refunded"]]
+        for payment in settled[:REFUNDS_AFTER_SETTLEMENT]:
+            expect(
+                await player.act(payment, "refunds", amount=payment["captured"] // 2 // 10 * 10), "succeeded"
+            )
+            done += 1
+    return done
+
+
+async def nothing_left_open(story: Story) -> None:
+    """No payment of ours is still processing."""
+    for _, player in story.players:
+        page: Any = {"next": None}
+        while True:
+            query = {"before": page["next"]} if page["next"] else {}
+            page = await player.client.get("/v1/payments", limit="200", **query)
+            waiting = [p["id"] for p in page["data"] if p["status"] == "processing"]
+            if waiting:
+                raise StoryFailed(f"still processing: {', '.join(waiting)}")
+            if page["next"] is None:
+                break
+
+
+async def show_books(story: Story) -> None:
+    """The trial balance, then each merchant's balances with the journals behind every figure."""
+    async with await AsyncConnection.connect(story.database.audit_dsn) as conn:
+        story.console.print(trial_balance_table(await read.trial_balance(conn, story.book_id)))
+        for member, _ in story.players:
+            owner, name = member.merchant.owner, member.merchant.name
+            story.console.print(await merchant_table(conn, story.book_id, owner, name, member.currency))
+
+
+async def compare_with_bank(story: Story) -> None:
+    """The simulator's own file against our books, capture by capture and refund by refund (invariant I8)."""
+    bank = reconcile.load_acquirer_book(story.stage.settings.home / "meridian" / "book.jsonl")
+    async with await AsyncConnection.connect(story.database.audit_dsn) as conn:
+        ours = await reconcile.load_our_items(conn, story.book_id, MERIDIAN)
+        left = reconcile.compare(bank, ours)
+        unexplained = await reconcile.unexplained_receivable(conn, story.book_id, MERIDIAN)
+    if not left.none or unexplained:
+        raise StoryFailed(f"the bank's book and ours differ: {left} {unexplained}")
+    story.console.print(
+        f"  [green]✓[/] the bank's own book and ours agree on {len(bank)} captures and refunds"
+    )
+
+
+def show_totals(
+    console: Console, balances: Sequence[read.Balance], judged: dict[str, dict[tuple[str, str], int]]
+) -> None:
+    """Every account's posted balance beside what each judge reads from the export. Raises if one differs."""
+    for judge, found in judged.items():
+        for b in balances:
+            ours = b.posted if b.type.debit_normal else -b.posted
+            theirs = found.get((b.path, b.currency), 0)
+            if ours != theirs:
+                raise StoryFailed(
+                    f"{judge}: {b.path} is {major(theirs, b.currency)}, ours {major(ours, b.currency)}"
+                )
+        console.print(
+            f"  [green]✓[/] {judge} agrees with the balance of every one of {len(balances)} accounts"
+        )
