@@ -23,7 +23,7 @@ from api.oauth import routes as oauth
 from api.operation import ApiRequest
 from api.policy import Authorize, check_policies, public
 from api.problems import answer_problem
-from api.routes import accounts, health, holds, journals
+from api.routes import accounts, checkout, health, holds, journals, payments
 
 STATIC = Path(__file__).parent / "static"
 DOCS_POLICY = (
@@ -31,7 +31,10 @@ DOCS_POLICY = (
     " connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
 )
 BODY_LIMIT = 65_536
-ROUTES = (*oauth.routes, *health.routes, *holds.routes, *accounts.routes, *journals.routes)
+ROUTES = (
+    *(*oauth.routes, *health.routes, *payments.routes, *checkout.routes),
+    *(*holds.routes, *accounts.routes, *journals.routes),
+)
 
 
 def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ()) -> Litestar:

@@ -1,25 +1,31 @@
-"""Exactly-once for the POSTs that are not the gateway's: one journal and one answer for each Idempotency-Key.
+"""Exactly-once for the POSTs that are not the gateway's: one effect and one answer for each Idempotency-Key.
 
-The row that claims the key is committed with the journal, by the ledger's writer. The answer is read off the
+The row that claims a key is committed with the journal, by the ledger's writer. The answer is read off the
 books right after and filled in once: whoever comes later, also after a crash in between, gets that answer.
 Two requests with one key at the same time meet at the journal's source key, which is made from the key: the
 second waits for the first and gets its answer.
+
+Answers are kept sealed: one of them is a link that is as good as a password.
 """
 
 from __future__ import annotations
 
 import hashlib
+import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, cast
+from datetime import datetime
+from typing import Any, NamedTuple
 from uuid import UUID
 
 from litestar import Response
 from psycopg import AsyncConnection
 
-from api.answers import JSON, as_answer
+from api.answers import as_answer
 from api.dependencies import AppDependencies
+from api.operation import ApiRequest
 from api.schemas.base import View
+from api.secrets import ApiSecrets
 from gateway.errors import IdempotencyMismatch
 from ledger.errors import Refusal, SourceConflict
 from ledger.model import Journal, Source, Statement, Unit
@@ -28,12 +34,13 @@ _CLAIM = (
     "INSERT INTO api.idempotency (caller, route, key, request_hash, created_at)"
     " VALUES (%(caller)s, %(route)s, %(key)s, %(hash)s, %(now)s)"
 )
+_CLAIM_IF_NEW = _CLAIM + " ON CONFLICT DO NOTHING"
 _ANSWER = (
-    "UPDATE api.idempotency SET status = %(status)s, content_type = %(type)s, body = %(body)s"
-    " WHERE caller = %(caller)s AND route = %(route)s AND key = %(key)s AND body IS NULL"
+    "UPDATE api.idempotency SET status = %(status)s, sealed_body = %(body)s"
+    " WHERE caller = %(caller)s AND route = %(route)s AND key = %(key)s AND sealed_body IS NULL"
 )
 _FIND = (
-    "SELECT request_hash, status, content_type, body FROM api.idempotency"
+    "SELECT request_hash, status, sealed_body FROM api.idempotency"
     " WHERE caller = %(caller)s AND route = %(route)s AND key = %(key)s"
 )
 Conn = AsyncConnection[Any]
@@ -65,17 +72,29 @@ class Once:
         return UUID(int=value & ~(0x3 << 62) | 0x2 << 62)
 
 
+async def once_of(request: ApiRequest, owner: str | None, route: str) -> Once:
+    """``owner``: the merchant's public id, None for a platform client. Raises ``IdempotencyKeyMissing``."""
+    digest = request.deps.secrets.request_hash(request.method, request.url.path, await request.body())
+    return Once(owner or request.auth.client_id, route, request.idempotency_key(), digest)
+
+
 class _Row(NamedTuple):
     request_hash: bytes
     status: int | None
-    content_type: str | None
-    body: bytes | None
+    sealed_body: bytes | None
 
 
-async def replay(conn: Conn, once: Once) -> Response[bytes] | None:
+async def replay(conn: Conn, secrets: ApiSecrets, once: Once) -> Response[bytes] | None:
     """The first answer, byte for byte; None if there is none yet. Raises ``IdempotencyMismatch``."""
-    row = await _find(conn, once)
-    return None if row is None or row.body is None else _response(row)
+    found = await (await conn.execute(_FIND, _key(once))).fetchone()
+    if found is None:
+        return None
+    row = _Row(*found)
+    if not hmac.compare_digest(row.request_hash, once.request_hash):
+        raise IdempotencyMismatch(once.key)
+    if row.status is None or row.sealed_body is None:
+        return None
+    return as_answer(secrets.open(row.sealed_body, once.digest), status=row.status)
 
 
 async def post_once(
@@ -91,44 +110,46 @@ async def post_once(
 
     Raises the ledger's refusal; nothing is kept of it, so the same request may succeed later.
     """
-    claim = Statement(_CLAIM, _key(once) | {"hash": once.request_hash, "now": deps.clock()})
+    claim = Statement(_CLAIM, _claim(once, deps.clock()))
     result = await deps.gateway.writers(book_id).submit(Unit((journal,), (claim,)))
     if isinstance(result, SourceConflict):
         raise IdempotencyMismatch(once.key)
     if isinstance(result, Refusal):
         raise result
-    return await _complete(deps, once, answer, status)
-
-
-async def _complete(
-    deps: AppDependencies, once: Once, answer: Callable[[Conn], Awaitable[View]], status: int
-) -> Response[bytes]:
     async with deps.pool.connection() as conn:
-        row = await _find(conn, once)
-        if row is not None and row.body is None:
-            body = (await answer(conn)).json_bytes()
-            await conn.execute(_ANSWER, _key(once) | {"status": status, "type": JSON, "body": body})
-            # Somebody else may have been faster: what stands in the row is the answer.
-            row = await _find(conn, once)
-    assert row is not None
-    return _response(row)
+        known = await replay(conn, deps.secrets, once)
+        return known or await _fill(conn, deps.secrets, once, await answer(conn), status)
 
 
-def _response(row: _Row) -> Response[bytes]:
-    return as_answer(
-        cast(bytes, row.body), status=cast(int, row.status), media_type=cast(str, row.content_type)
-    )
+async def make_once(
+    deps: AppDependencies, once: Once, make: Callable[[], Awaitable[View]], *, status: int = 200
+) -> Response[bytes]:
+    """Answer with what ``make`` makes, the first time.
+
+    For things that do no harm if they are made and their answer is lost: another is made then.
+    """
+    async with deps.pool.connection() as conn:
+        known = await replay(conn, deps.secrets, once)
+    if known is not None:
+        return known
+    made = await make()
+    async with deps.pool.connection() as conn:
+        await conn.execute(_CLAIM_IF_NEW, _claim(once, deps.clock()))
+        return await _fill(conn, deps.secrets, once, made, status)
 
 
-async def _find(conn: Conn, once: Once) -> _Row | None:
-    found = await (await conn.execute(_FIND, _key(once))).fetchone()
-    if found is None:
-        return None
-    row = _Row(*found)
-    if bytes(row.request_hash) != once.request_hash:
-        raise IdempotencyMismatch(once.key)
-    return row
+async def _fill(conn: Conn, secrets: ApiSecrets, once: Once, made: View, status: int) -> Response[bytes]:
+    """Keep ``made`` as the answer, unless another request was faster: what is kept is the answer."""
+    sealed = secrets.seal(made.json_bytes(), once.digest)
+    await conn.execute(_ANSWER, _key(once) | {"status": status, "body": sealed})
+    kept = await replay(conn, secrets, once)
+    assert kept is not None
+    return kept
 
 
 def _key(once: Once) -> dict[str, Any]:
     return {"caller": once.caller, "route": once.route, "key": once.key}
+
+
+def _claim(once: Once, now: datetime) -> dict[str, Any]:
+    return _key(once) | {"hash": once.request_hash, "now": now}

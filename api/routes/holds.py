@@ -12,10 +12,10 @@ from psycopg import AsyncConnection
 from api.answers import view
 from api.books import Sight, sight_of
 from api.errors import AccountManaged
-from api.once import Once, post_once, replay
+from api.once import Once, once_of, post_once, replay
 from api.operation import ApiRequest, changes, reads
 from api.paths import uuid_in
-from api.policy import Principal, Scope
+from api.policy import Scope
 from api.schemas.holds import CaptureHoldBody, HoldEntry, IncreaseHoldBody, NewHoldBody, ReleaseHoldBody
 from api.schemas.ledger import BookQuery
 from ledger import read
@@ -54,12 +54,6 @@ async def find_hold(conn: Conn, sight: Sight, hold_id: UUID) -> read.HoldView:
     return found
 
 
-async def once_of(request: ApiRequest, sight: Sight, route: str) -> Once:
-    principal: Principal = request.auth
-    digest = request.deps.secrets.request_hash(request.method, request.url.path, await request.body())
-    return Once(sight.owner or principal.client_id, route, request.idempotency_key(), digest)
-
-
 async def change(
     request: ApiRequest,
     body: CaptureHoldBody | ReleaseHoldBody | IncreaseHoldBody,
@@ -68,9 +62,9 @@ async def change(
 ) -> Response[bytes]:
     """Capture, release or increase a hold that this client may see, once."""
     sight = await sight_of(request.deps, request.auth, body.book)
-    once = await once_of(request, sight, route)
+    once = await once_of(request, sight.owner, route)
     async with request.deps.pool.connection() as conn:
-        known = await replay(conn, once)
+        known = await replay(conn, request.deps.secrets, once)
         if known is not None:
             return known
         found = await find_hold(conn, sight, action.hold_id)
@@ -98,9 +92,9 @@ async def place_hold(request: ApiRequest) -> Response[bytes]:
     their own payable account."""
     body = await request.read(NewHoldBody)
     sight = await sight_of(request.deps, request.auth, body.book)
-    once = await once_of(request, sight, "hold_place")
+    once = await once_of(request, sight.owner, "hold_place")
     async with request.deps.pool.connection() as conn:
-        known = await replay(conn, once)
+        known = await replay(conn, request.deps.secrets, once)
         if known is not None:
             return known
         await require_accounts(conn, sight, body)

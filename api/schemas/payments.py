@@ -6,11 +6,13 @@ what that is (a test holds them together).
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, StringConstraints
+from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Amount, Closed, CurrencyCode, Description, Instant, Metadata, View
+from gateway.cards import Card, Cvv, Pan
 
 Reference = Annotated[
     str,
@@ -26,17 +28,6 @@ _CARD_NUMBER = Field(
 )
 
 
-class NewPaymentBody(Closed):
-    """What is to be paid. With `automatic` the whole amount is captured as soon as it is authorized."""
-
-    amount: Amount
-    currency: CurrencyCode
-    capture_method: Literal["automatic", "manual"] = "automatic"
-    reference: Reference = ""
-    description: Description = ""
-    metadata: Metadata = Field(default_factory=dict)
-
-
 class CardBody(Closed):
     """A card as it was typed. It goes to the vault and the bank; `cvv` is stored nowhere."""
 
@@ -48,19 +39,61 @@ class CardBody(Closed):
         Field(description="3 or 4 digits", json_schema_extra={"examples": ["123"]}),
     ] = None
 
+    def card(self) -> Card:
+        """Raises ``CardInvalid``, which names the field and repeats nothing."""
+        expiry = f"{self.expiry_year % 100:02}{self.expiry_month:02}"
+        cvv = None if self.cvv is None else Cvv(self.cvv.get_secret_value())
+        return Card(Pan(self.number.get_secret_value()), expiry, cvv)
 
-class ConfirmBody(Closed):
-    """How it is paid: with a card, or with the token of one."""
+
+class Instrument(Closed):
+    """A card, or the token of one that this merchant has used before."""
 
     card: CardBody | None = None
-    card_token: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")] | None = None
+    card_token: Annotated[str, StringConstraints(pattern=r"^card_[0-9a-z]{26}$")] | None = None
+
+    def given(self) -> Card | str | None:
+        """Raises ``CardInvalid``."""
+        return self.card.card() if self.card is not None else self.card_token
+
+    @model_validator(mode="after")
+    def _one_at_most(self) -> Self:
+        if self.card is not None and self.card_token is not None:
+            raise PydanticCustomError("one_instrument", "give a card or a token, not both")
+        return self
+
+
+class NewPaymentBody(Instrument):
+    """What is to be paid; with an instrument, it is confirmed in the same request.
+
+    With `automatic` the whole amount is captured as soon as it is authorized. Captures may exceed the amount by
+    `tolerance_bps` in 10 000ths, as far as agreed with the merchant.
+    """
+
+    amount: Amount
+    currency: CurrencyCode
+    capture_method: Literal["automatic", "manual"] = "automatic"
+    tolerance_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    reference: Reference = ""
+    description: Description = ""
+    metadata: Metadata = Field(default_factory=dict)
+
+
+class ConfirmBody(Instrument):
+    """How it is paid."""
+
+    @model_validator(mode="after")
+    def _one_at_least(self) -> Self:
+        if self.card is None and self.card_token is None:
+            raise PydanticCustomError("one_instrument", "give a card or a token")
+        return self
 
 
 class CaptureBody(Closed):
     """Without `amount`: all that is left. `final` gives the rest back to the customer."""
 
     amount: Amount | None = None
-    final: bool = True
+    final: bool = False
 
 
 class VoidBody(Closed):
@@ -167,8 +200,7 @@ class RefundView(View):
 class CheckoutView(View):
     """`url` is where to send the customer; whoever has it can pay, and nothing else."""
 
-    id: str
     payment_id: str
-    url: str
+    url: Annotated[str, Field(examples=["https://pay.example/pay/…"])]
     return_url: str
     expires_at: Instant

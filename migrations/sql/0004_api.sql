@@ -53,7 +53,7 @@ CREATE TABLE api.signing_key (
     CHECK (published_until IS NULL OR published_until > signs_from)
 );
 
--- First answers of the POSTs that are not the gateway's (holds). The row is written with the effect; the answer,
+-- First answers of the POSTs that are not the gateway's (holds, checkout sessions). The row is written with the effect; the answer,
 -- read off the books right after it, is filled in once and never changes.
 CREATE TABLE api.idempotency (
     caller       text NOT NULL CHECK (length(caller) BETWEEN 1 AND 64),   -- the merchant, or a platform client
@@ -61,11 +61,10 @@ CREATE TABLE api.idempotency (
     key          text NOT NULL CHECK (length(key) BETWEEN 1 AND 255),
     request_hash bytea NOT NULL CHECK (octet_length(request_hash) = 32),
     status       integer CHECK (status BETWEEN 200 AND 499),
-    content_type text,
-    body         bytea,
+    sealed_body  bytea,                                                   -- AES-256-GCM
     created_at   timestamptz NOT NULL,
     PRIMARY KEY (caller, route, key),
-    CHECK ((status IS NULL) = (body IS NULL) AND (status IS NULL) = (content_type IS NULL))
+    CHECK ((status IS NULL) = (sealed_body IS NULL))
 );
 CREATE INDEX idempotency_by_age ON api.idempotency (created_at);
 
@@ -77,7 +76,7 @@ GRANT UPDATE (published_until) ON api.signing_key TO khata_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON api.failed_attempt TO khata_app;
 GRANT SELECT, INSERT, DELETE ON api.used_assertion TO khata_app;
 GRANT SELECT, INSERT, DELETE ON api.idempotency TO khata_app;
-GRANT UPDATE (status, content_type, body) ON api.idempotency TO khata_app;
+GRANT UPDATE (status, sealed_body) ON api.idempotency TO khata_app;
 -- An auditor sees who may call and which keys signed, never the sealed keys or the secrets' codes.
 GRANT SELECT ON api.client, api.failed_attempt TO khata_audit;
 GRANT SELECT (client_id, created_at, expires_at) ON api.client_secret TO khata_audit;
