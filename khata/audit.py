@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 from psycopg import AsyncConnection
 
+from banks.audit import BanksExaminer
+from gateway.audit import GatewayExaminer
 from khata.database import Database
 from ledger.audit import CheckResult, Examiner, LedgerExaminer, Progress, audit
 
@@ -21,7 +23,7 @@ class BookAudit:
 
 
 def examiners() -> tuple[Examiner, ...]:
-    return (LedgerExaminer(),)
+    return (LedgerExaminer(), BanksExaminer(), GatewayExaminer())
 
 
 async def audit_database(database: Database, progress: Progress | None = None) -> list[BookAudit]:

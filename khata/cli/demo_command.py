@@ -10,7 +10,7 @@ from psycopg import AsyncConnection
 from khata import judges
 from khata.audit import audit_database
 from khata.bootstrap import open_database
-from khata.cli.audit_command import results_table
+from khata.cli.audit_command import audit_table
 from khata.cli.common import console
 from khata.config import Settings
 from khata.database import Database
@@ -75,8 +75,9 @@ async def _prove(settings: Settings, database: Database, story: acts.Story) -> N
                 async for chunk in export_journal(conn, story.book_id, name):
                     file.write(chunk)
             acts.agree(console, balances, {judge.__name__: judge(path)})
-    results = await audit_database(settings, database)
-    console.print(results_table(results))
-    if any(result.findings for result in results):
-        raise StoryFailed("the audit has findings")
+    audits = await audit_database(database)
+    for audit in audits:
+        console.print(audit_table(audit))
+    if not all(audit.clean for audit in audits):
+        raise StoryFailed("the audit has findings; `khata audit` names them")
     console.print("[bold green]The books are right.[/]")

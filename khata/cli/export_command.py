@@ -16,7 +16,9 @@ from ledger.export import FORMATS, export_journal
 
 @click.command()
 @click.option("--format", "format_", type=click.Choice(FORMATS), default="jsonl", help="What to write.")
-@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write (default: standard output).")
+@click.option(
+    "--out", type=click.Path(dir_okay=False, path_type=Path), help="File to write (default: standard output)."
+)
 @click.option("--after", type=int, default=0, help="Journals after this number.")
 @click.option("--through", type=int, default=None, help="Journals up to this number.")
 @book_option
@@ -44,7 +46,9 @@ def command(format_: str, out: Path | None, after: int, through: int | None, boo
         with Progress(*columns, console=stderr, transient=True) as bar:
             task = bar.add_task("export")
             async with reading(database, book) as (conn, book_id):
-                async for chunk in export_journal(conn, book_id, format_, after_seq=after, through_seq=through):
+                async for chunk in export_journal(
+                    conn, book_id, format_, after_seq=after, through_seq=through
+                ):
                     file.write(chunk)
                     total += len(chunk)
                     bar.update(task, completed=total)

@@ -46,5 +46,6 @@ def command(file: Path, book: str | None, as_json: bool) -> None:
         return
     verb = "was imported before, nothing changed:" if result.replayed else "imported:"
     totals = result.totals
-    amounts = f"gross {major(totals.gross, result.currency)}, net {major(totals.net, result.currency)}"
-    console.print(f"{result.file_id} {verb} {totals.lines} lines, {amounts} {result.currency}", highlight=False)
+    lines = f"{totals.captures} captures, {totals.refunds} refunds"
+    net = major(totals.net, result.currency)
+    console.print(f"{result.file_id} {verb} {lines}, net {net} {result.currency}", highlight=False)
