@@ -1,6 +1,8 @@
 -- The books. Everything at or below a book's head is complete, balanced and final, by the rules in this file:
 -- the application may only INSERT journals and postings; heads, balances and holds are derived by the database.
 -- SQLSTATE class KH is ours (see the list at ledger.refuse). book_id leads every key: books can live apart.
+-- Functions name pg_temp last: unnamed it comes first, and a caller's temporary type would then run its own
+-- checks with the owner's rights.
 
 CREATE SCHEMA IF NOT EXISTS ledger;
 
@@ -11,7 +13,8 @@ CREATE TABLE ledger.book (
   name           text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9-]{0,39}$'),
   head           bigint NOT NULL DEFAULT 0 CHECK (head >= 0),       -- seq of the last journal
   accounts       integer NOT NULL DEFAULT 0,                        -- number of the last account
-  recorded_at    timestamptz NOT NULL,                              -- clock of the book: never goes back
+  recorded_at    timestamptz NOT NULL                               -- clock of the book: never goes back
+                 CONSTRAINT book_clock CHECK (recorded_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
   closed_through date
 ) WITH (fillfactor = 50);
 
@@ -67,12 +70,13 @@ CREATE TABLE ledger.balance (
 ) WITH (fillfactor = 50);
 
 CREATE TABLE ledger.journal (
-  book_id      integer NOT NULL REFERENCES ledger.book,
+  book_id      integer NOT NULL,                                      -- journal_appended proves the book: a foreign key costs as much as the row
   seq          bigint NOT NULL CHECK (seq > 0),
   id           uuid NOT NULL,
-  effective_at timestamptz NOT NULL,
+  effective_at timestamptz NOT NULL
+               CONSTRAINT journal_effective CHECK (effective_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
   recorded_at  timestamptz NOT NULL,
-  reverses     bigint CHECK (reverses < seq),
+  reverses     bigint CHECK (reverses > 0 AND reverses < seq),
   lines        smallint NOT NULL CHECK (lines > 0),
   kind         text COLLATE "C" NOT NULL,
   source_type  text COLLATE "C" NOT NULL,
@@ -126,7 +130,7 @@ CREATE TABLE ledger.hold (
   debit_account  integer NOT NULL,
   credit_account integer NOT NULL,
   tolerance_bps  integer NOT NULL CHECK (tolerance_bps BETWEEN 0 AND 10000),
-  expires_at     timestamptz,
+  expires_at     timestamptz CONSTRAINT hold_expiry CHECK (expires_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
   held           bigint NOT NULL DEFAULT 0 CHECK (held >= 0),       -- ever placed
   consumed       bigint NOT NULL DEFAULT 0 CHECK (consumed >= 0),   -- taken out of it by captures
   captured       bigint NOT NULL DEFAULT 0 CHECK (captured >= consumed),
@@ -136,6 +140,8 @@ CREATE TABLE ledger.hold (
   FOREIGN KEY (book_id, debit_account) REFERENCES ledger.account,
   FOREIGN KEY (book_id, credit_account) REFERENCES ledger.account,
   CONSTRAINT hold_remaining CHECK (consumed + released + expired <= held),
+  -- what is captured comes out of the hold, except what its tolerance allows beyond its end
+  CONSTRAINT hold_taken CHECK (captured = consumed OR consumed + released + expired = held),
   CONSTRAINT hold_ceiling CHECK (
     captured <= held - released - expired
                 + div((held - released - expired)::numeric * tolerance_bps, 10000))
@@ -149,11 +155,16 @@ CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
 -- KH004 posting into history         KH005 account's sequence   KH006 below floor
 -- KH007 account not open             KH008 currency differs     KH009 hold's terms
 -- KH010 immutable                    KH011 clock of the book    KH012 floor or status
+-- KH013 running balance
 CREATE FUNCTION ledger.refuse(state text, message text) RETURNS void LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message; END $$;
 
-CREATE FUNCTION ledger.immutable() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+CREATE FUNCTION ledger.immutable() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ BEGIN
+  IF TG_TABLE_NAME = 'posting' AND TG_OP = 'DELETE' AND TG_LEVEL = 'ROW' THEN
+    -- What lies above the head is not in the book (ledger.book_written clears it).
+    IF OLD.journal_seq > (SELECT head FROM ledger.book WHERE book_id = OLD.book_id) THEN RETURN OLD; END IF;
+  END IF;
   PERFORM ledger.refuse('KH010', format('%s.%s is append-only: no %s', TG_TABLE_SCHEMA, TG_TABLE_NAME, TG_OP));
   RETURN NULL;
 END $$;
@@ -173,18 +184,24 @@ DO $$ DECLARE t text; BEGIN
   END LOOP;
 END $$;
 
--- The book's clock only goes forward: a host whose clock jumps back cannot reorder time.
-CREATE FUNCTION ledger.clock_forward() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+-- The book's clock only goes forward: a host whose clock jumps back cannot reorder time. Only journals move the
+-- head. Whoever takes the book's lock starts from a clean head: postings that someone committed without their
+-- journal never were in the book, and must not stand in the way of those that come.
+CREATE FUNCTION ledger.book_written() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ BEGIN
   IF NEW.recorded_at < OLD.recorded_at THEN
     PERFORM ledger.refuse('KH011', format('book %s was written at %s already', OLD.book_id, OLD.recorded_at));
+  ELSIF NEW.head = OLD.head THEN
+    DELETE FROM ledger.posting WHERE book_id = OLD.book_id AND journal_seq > OLD.head;
+  ELSIF pg_trigger_depth() < 2 THEN
+    PERFORM ledger.refuse('KH001', format('the head of book %s moves with its journals only', OLD.book_id));
   END IF;
   RETURN NEW;
 END $$;
-CREATE TRIGGER clock_forward BEFORE UPDATE ON ledger.book FOR EACH ROW EXECUTE FUNCTION ledger.clock_forward();
+CREATE TRIGGER book_written BEFORE UPDATE ON ledger.book FOR EACH ROW EXECUTE FUNCTION ledger.book_written();
 
 -- Postings come before their journals, never after: what the head covers gets no new line.
-CREATE FUNCTION ledger.posting_appended() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+CREATE FUNCTION ledger.posting_appended() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE g record; top bigint; BEGIN
   FOR g IN SELECT book_id, min(journal_seq) AS first FROM added GROUP BY book_id LOOP
     -- FOR SHARE: the head must not pass these rows while they are uncommitted.
@@ -198,87 +215,104 @@ END $$;
 CREATE TRIGGER posting_appended AFTER INSERT ON ledger.posting REFERENCING NEW TABLE AS added
   FOR EACH STATEMENT EXECUTE FUNCTION ledger.posting_appended();
 
--- Names the first account whose lines do not fit and why; called only when apply_balances found one.
+-- Both legs of every posting of the journals first..last, each beside what its account's line before says.
+-- inflow: the leg raises its account's balance (a debit of a debit-normal account, a credit of another).
+CREATE FUNCTION ledger.legs(of_book integer, first bigint, last bigint)
+RETURNS TABLE (account_id integer, seq bigint, posted bigint, available bigint, incoming bigint, debit boolean, layer smallint,
+               amount bigint, currency text, inflow boolean, seq_before bigint, posted_before bigint, available_before bigint,
+               incoming_before bigint, account_seq bigint, floor bigint, status text, account_currency text)
+LANGUAGE sql STABLE
+AS $$
+  WITH p AS MATERIALIZED (
+    SELECT * FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
+  ), leg AS (
+    SELECT debit_account AS account_id, debit_seq AS seq, debit_posted AS posted, debit_available AS available,
+           debit_incoming AS incoming, true AS debit, layer, amount, currency FROM p
+    UNION ALL
+    SELECT credit_account, credit_seq, credit_posted, credit_available, credit_incoming, false, layer, amount, currency FROM p
+  ), start AS (
+    SELECT account_id, seq, floor, status, currency, debit_normal,
+           CASE WHEN debit_normal THEN posted_debits - posted_credits ELSE posted_credits - posted_debits END AS posted,
+           CASE WHEN debit_normal THEN pending_credits ELSE pending_debits END AS outgoing,
+           CASE WHEN debit_normal THEN pending_debits ELSE pending_credits END AS incoming
+      FROM ledger.balance WHERE book_id = of_book)
+  SELECT l.*, l.debit = b.debit_normal,
+         lag(l.seq, 1, b.seq) OVER w, lag(l.posted, 1, b.posted) OVER w,
+         lag(l.available, 1, b.posted - b.outgoing) OVER w, lag(l.incoming, 1, b.incoming) OVER w,
+         b.seq, b.floor, b.status, b.currency
+    FROM leg l LEFT JOIN start b USING (account_id)
+  WINDOW w AS (PARTITION BY l.account_id ORDER BY l.seq)
+$$;
+
+-- Names the first line that does not fit its account and why; called only when apply_balances found one.
 CREATE FUNCTION ledger.explain_balances(of_book integer, first bigint, last bigint) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE r record; BEGIN
-  FOR r IN
-    WITH leg AS (
-      SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, currency, amount
-        FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
-      UNION ALL
-      SELECT credit_account, credit_seq, credit_available, currency, amount
-        FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last)
-    SELECT l.account_id, min(l.seq) AS first_seq, max(l.seq) AS last_seq, count(*) AS n, min(l.available) AS lowest,
-           max(l.amount) AS largest, min(l.currency) AS c1, max(l.currency) AS c2,
-           b.seq, b.floor, b.status, b.currency
-      FROM leg l LEFT JOIN ledger.balance b ON b.book_id = of_book AND b.account_id = l.account_id
-     GROUP BY l.account_id, b.seq, b.floor, b.status, b.currency ORDER BY 1
-  LOOP
-    IF r.seq IS NULL THEN
+  FOR r IN SELECT * FROM ledger.legs(of_book, first, last) ORDER BY account_id, seq LOOP
+    IF r.account_seq IS NULL THEN
       PERFORM ledger.refuse('KH005', format('there is no account %s', r.account_id));
-    ELSIF r.first_seq <> r.seq + 1 OR r.last_seq <> r.seq + r.n THEN
-      PERFORM ledger.refuse('KH005', format('account %s stands at line %s: lines %s to %s do not follow',
-                                            r.account_id, r.seq, r.first_seq, r.last_seq));
-    ELSIF r.c1 <> r.currency OR r.c2 <> r.currency THEN
-      PERFORM ledger.refuse('KH008', format('account %s is in %s', r.account_id, r.currency));
-    ELSIF r.status <> 'open' AND r.largest > 0 THEN
+    ELSIF r.currency <> r.account_currency THEN
+      PERFORM ledger.refuse('KH008', format('account %s is in %s, not in %s', r.account_id, r.account_currency, r.currency));
+    ELSIF r.seq <> r.seq_before + 1 THEN
+      PERFORM ledger.refuse('KH005', format('account %s: line %s does not follow line %s', r.account_id, r.seq, r.seq_before));
+    ELSIF r.status <> 'open' AND r.amount > 0 THEN
       PERFORM ledger.refuse('KH007', format('account %s is %s', r.account_id, r.status));
-    ELSIF r.lowest < r.floor THEN
-      PERFORM ledger.refuse('KH006', format('account %s would fall to %s, its floor is %s', r.account_id, r.lowest, r.floor));
+    ELSIF r.available < r.floor THEN
+      PERFORM ledger.refuse('KH006', format('account %s would fall to %s, its floor is %s', r.account_id, r.available, r.floor));
     END IF;
   END LOOP;
-  PERFORM ledger.refuse('KH005', 'balances and postings do not fit');
+  PERFORM ledger.refuse('KH013', format('journals %s to %s of book %s state balances that their lines do not make',
+                                        first, last, of_book));
 END $$;
 
--- Derives the balances of every account that the journals first..last touch; returns the number of postings.
+-- Derives the balances of every account that the journals first..last touch, and checks each line's own: its
+-- number and its balances follow from the line before. Returns the number of postings.
 CREATE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint) RETURNS bigint
-LANGUAGE plpgsql SET search_path = pg_catalog
-AS $$ DECLARE postings bigint; accounts bigint; updated bigint; BEGIN
-  WITH p AS MATERIALIZED (
-    SELECT debit_account, debit_seq, debit_available, credit_account, credit_seq, credit_available, layer, amount, currency
-      FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
-  ), leg AS (
-    SELECT debit_account AS account_id, debit_seq AS seq, debit_available AS available, layer, amount, true AS debit, currency FROM p
-    UNION ALL
-    SELECT credit_account, credit_seq, credit_available, layer, amount, false, currency FROM p
-  ), d AS MATERIALIZED (
-    SELECT account_id, count(*) AS n, min(seq) AS first_seq, max(seq) AS last_seq, min(available) AS lowest,
-           max(amount) AS largest, min(currency) AS c1, max(currency) AS c2,
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$ DECLARE legs bigint; accounts bigint; updated bigint; BEGIN
+  WITH d AS MATERIALIZED (
+    SELECT account_id, count(*) AS n, max(seq) AS last_seq,
+           bool_and(account_seq IS NOT NULL AND currency = account_currency AND seq = seq_before + 1
+                    AND (status = 'open' OR amount < 0)   -- a frozen account still gives holds back
+                    AND (floor IS NULL OR available >= floor)
+                    AND CASE WHEN layer = 0
+                        THEN posted = posted_before + CASE WHEN inflow THEN amount ELSE -amount END
+                             AND available = available_before + CASE WHEN inflow THEN amount ELSE -amount END
+                             AND incoming = incoming_before
+                        ELSE posted = posted_before
+                             AND available = available_before - CASE WHEN inflow THEN 0 ELSE amount END
+                             AND incoming = incoming_before + CASE WHEN inflow THEN amount ELSE 0 END END) AS fits,
            coalesce(sum(amount) FILTER (WHERE debit AND layer = 0), 0)::bigint AS posted_debits,
            coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 0), 0)::bigint AS posted_credits,
            coalesce(sum(amount) FILTER (WHERE debit AND layer = 1), 0)::bigint AS pending_debits,
            coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 1), 0)::bigint AS pending_credits
-      FROM leg GROUP BY account_id
+      FROM ledger.legs(of_book, first, last) GROUP BY account_id
   ), u AS (
     UPDATE ledger.balance b
        SET seq = d.last_seq,
            posted_debits = b.posted_debits + d.posted_debits, posted_credits = b.posted_credits + d.posted_credits,
            pending_debits = b.pending_debits + d.pending_debits, pending_credits = b.pending_credits + d.pending_credits
-      FROM d
-     WHERE b.book_id = of_book AND b.account_id = d.account_id
-       AND d.first_seq = b.seq + 1 AND d.last_seq = b.seq + d.n
-       AND d.c1 = b.currency AND d.c2 = b.currency
-       AND (b.status = 'open' OR d.largest < 0)   -- a frozen account still gives holds back
-       AND (b.floor IS NULL OR d.lowest >= b.floor)
+      FROM d WHERE b.book_id = of_book AND b.account_id = d.account_id AND d.fits
     RETURNING 1)
-  SELECT (SELECT count(*) FROM p), (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO postings, accounts, updated;
+  SELECT (SELECT coalesce(sum(n), 0) FROM d), (SELECT count(*) FROM d), (SELECT count(*) FROM u)
+    INTO legs, accounts, updated;
   IF updated <> accounts THEN
     PERFORM ledger.explain_balances(of_book, first, last);
   END IF;
-  RETURN postings;
+  RETURN legs / 2;
 END $$;
 
 -- Derives what became of every hold that the journals first..last touch.
 CREATE FUNCTION ledger.apply_holds(of_book integer, first bigint, last bigint, at timestamptz) RETURNS void
-LANGUAGE plpgsql SET search_path = pg_catalog
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE holds bigint; updated bigint; BEGIN
   WITH d AS MATERIALIZED (
     SELECT hold_id,
            min(debit_account) FILTER (WHERE layer = 1) AS d1, max(debit_account) FILTER (WHERE layer = 1) AS d2,
            min(credit_account) FILTER (WHERE layer = 1) AS c1, max(credit_account) FILTER (WHERE layer = 1) AS c2,
            count(*) FILTER (WHERE hold_action = 0) AS places,
-           count(*) FILTER (WHERE hold_action IN (1, 2)) AS uses,
+           min(currency) AS currency, max(currency) AS other_currency,
+           count(*) FILTER (WHERE hold_action IN (0, 1, 2)) AS uses,
            coalesce(sum(amount) FILTER (WHERE layer = 1 AND hold_action <= 1), 0)::bigint AS held,
            coalesce(-sum(amount) FILTER (WHERE layer = 1 AND hold_action = 2), 0)::bigint AS consumed,
            coalesce(sum(amount) FILTER (WHERE layer = 0), 0)::bigint AS captured,
@@ -294,6 +328,7 @@ AS $$ DECLARE holds bigint; updated bigint; BEGIN
       FROM d
      WHERE h.book_id = of_book AND h.hold_id = d.hold_id
        AND d.d1 = h.debit_account AND d.d2 = h.debit_account AND d.c1 = h.credit_account AND d.c2 = h.credit_account
+       AND d.currency = d.other_currency
        AND d.places = CASE WHEN h.held = 0 THEN 1 ELSE 0 END
        AND (h.held = 0 OR h.consumed + h.released + h.expired < h.held)
        AND (h.expires_at IS NULL OR (d.uses = 0 OR at < h.expires_at))
@@ -308,7 +343,7 @@ END $$;
 -- Journals make the book: each insert must follow the head without a gap, with all its postings there,
 -- and moves head, balances and holds with it. The application has no other way to move any of them.
 CREATE FUNCTION ledger.journal_appended() RETURNS trigger
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog SET jit = off
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET jit = off
 AS $$ DECLARE g record; b record; BEGIN
   FOR g IN SELECT book_id, min(seq) AS first, max(seq) AS last, count(*) AS n, sum(lines) AS lines,
                   min(effective_at) AS earliest, min(recorded_at) AS r1, max(recorded_at) AS r2
@@ -339,10 +374,13 @@ CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW T
 -- ---------------------------------------------------------------- books and accounts
 
 CREATE FUNCTION ledger.create_book(book_name text, at timestamptz) RETURNS integer
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE found integer; BEGIN
-  LOCK TABLE ledger.book IN SHARE ROW EXCLUSIVE MODE;
   SELECT book_id INTO found FROM ledger.book WHERE name = book_name;
+  IF found IS NULL THEN   -- the lock stops every writer: only a new book takes it
+    LOCK TABLE ledger.book IN SHARE ROW EXCLUSIVE MODE;
+    SELECT book_id INTO found FROM ledger.book WHERE name = book_name;
+  END IF;
   IF found IS NULL THEN
     INSERT INTO ledger.book (book_id, name, recorded_at)
     SELECT coalesce(max(book_id), 0) + 1, book_name, at FROM ledger.book RETURNING book_id INTO found;
@@ -352,7 +390,7 @@ END $$;
 
 -- Opens the accounts that are not there yet; those that are stay as they are.
 CREATE FUNCTION ledger.open_accounts(of_book integer, paths text[], currencies text[], floors bigint[], owners text[], at timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE top integer; clock timestamptz; BEGIN
   UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING accounts, recorded_at INTO top, clock;
   IF NOT FOUND THEN PERFORM ledger.refuse('KH005', format('there is no book %s', of_book)); END IF;
@@ -376,7 +414,7 @@ END $$;
 
 -- A fact is applied as it is recorded; a floor above what is available, or closing what is not empty, is refused.
 CREATE FUNCTION ledger.change_account(of_book integer, account integer, new_floor bigint, new_status text, why text, at timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE clock timestamptz; number integer; BEGIN
   UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING recorded_at INTO clock;
   UPDATE ledger.balance SET floor = new_floor, status = new_status, fact = fact + 1
