@@ -252,10 +252,10 @@ async def _children(
 
 
 def read_payment(
-    row: RowMapping,
-    attempts: Sequence[RowMapping],
-    operations: Sequence[RowMapping],
-    funds: Sequence[RowMapping],
+    row: Mapping[str, Any],
+    attempts: Sequence[Mapping[str, Any]],
+    operations: Sequence[Mapping[str, Any]],
+    funds: Sequence[Mapping[str, Any]],
 ) -> Payment:
     folded = ("unknown_since", "next_check_at")
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN_PAYMENT if name not in folded}
@@ -272,11 +272,11 @@ def read_payment(
     return Payment(**plain)
 
 
-def read_attempt(row: RowMapping) -> Attempt:
+def read_attempt(row: Mapping[str, Any]) -> Attempt:
     return Attempt(**{name: row[name] for name in _PLAIN_ATTEMPT})
 
 
-def read_operation(row: RowMapping) -> Operation:
+def read_operation(row: Mapping[str, Any]) -> Operation:
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN_OPERATION}
     plain |= {
         "kind": Kind(row["kind"]),

@@ -186,18 +186,12 @@ async def compare_with_bank(story: Story) -> None:
     )
 
 
-def show_totals(
-    console: Console, balances: Sequence[read.Balance], judged: dict[str, dict[tuple[str, str], int]]
-) -> None:
-    """Every account's posted balance beside what each judge reads from the export. Raises if one differs."""
-    for judge, found in judged.items():
-        for b in balances:
-            ours = b.posted if b.type.debit_normal else -b.posted
-            theirs = found.get((b.path, b.currency), 0)
-            if ours != theirs:
-                raise StoryFailed(
-                    f"{judge}: {b.path} is {major(theirs, b.currency)}, ours {major(ours, b.currency)}"
-                )
-        console.print(
-            f"  [green]✓[/] {judge} agrees with the balance of every one of {len(balances)} accounts"
-        )
+def agree(console: Console, balances: Sequence[read.Balance], judge: str, found: Figures) -> None:
+    """Every account's posted balance is what ``judge`` reads from the export (debit positive); raises if not."""
+    for b in balances:
+        ours = b.posted if b.type.debit_normal else -b.posted
+        theirs = found.get((b.path, b.currency), 0)
+        if ours != theirs:
+            figures = f"{major(theirs, b.currency)}, ours {major(ours, b.currency)}"
+            raise StoryFailed(f"{judge}: {b.path} in {b.currency} is {figures}")
+    console.print(f"  [green]✓[/] {judge} agrees with the balance of every one of {len(balances)} accounts")
