@@ -37,6 +37,8 @@ from gateway.model import (
 from gateway.states import INITIAL, AttemptState, OperationState, PaymentStatus, move
 from ledger.model import Statement
 
+AnyRow = RowMapping | Mapping[str, Any]  # SQLAlchemy's, or psycopg's dict
+
 _DIALECT = PGDialect_psycopg(paramstyle="pyformat")
 
 
@@ -252,10 +254,10 @@ async def _children(
 
 
 def read_payment(
-    row: Mapping[str, Any],
-    attempts: Sequence[Mapping[str, Any]],
-    operations: Sequence[Mapping[str, Any]],
-    funds: Sequence[Mapping[str, Any]],
+    row: AnyRow,
+    attempts: Sequence[AnyRow],
+    operations: Sequence[AnyRow],
+    funds: Sequence[AnyRow],
 ) -> Payment:
     folded = ("unknown_since", "next_check_at")
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN_PAYMENT if name not in folded}
@@ -272,11 +274,11 @@ def read_payment(
     return Payment(**plain)
 
 
-def read_attempt(row: Mapping[str, Any]) -> Attempt:
+def read_attempt(row: AnyRow) -> Attempt:
     return Attempt(**{name: row[name] for name in _PLAIN_ATTEMPT})
 
 
-def read_operation(row: Mapping[str, Any]) -> Operation:
+def read_operation(row: AnyRow) -> Operation:
     plain: dict[str, Any] = {name: row[name] for name in _PLAIN_OPERATION}
     plain |= {
         "kind": Kind(row["kind"]),
