@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,12 @@ from banks.card.rail import CardRail
 from banks.references import BankReference, reference
 from tests.banks.acquirer import ACQUIRER_ID, AcquirerProcess
 
-LATE_MS = 900
-TIMEOUT_S = 0.5
+TIMEOUT_S = 1.0  # generous: tests share two cores; only the unanswered wait it out
+LATE_MS = 1800
 
 Rail = Callable[..., AbstractAsyncContextManager[CardRail]]
 NewReference = Callable[[], BankReference]
+_numbers = itertools.count(1)
 
 
 def now() -> datetime:
@@ -29,7 +31,18 @@ def now() -> datetime:
 
 @pytest.fixture
 def acquirer(tmp_path: Path) -> Iterator[AcquirerProcess]:
-    process = AcquirerProcess(tmp_path, ("--late-ms", str(LATE_MS)))
+    """An acquirer of this test's own."""
+    yield from _running(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def shared_acquirer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AcquirerProcess]:
+    """An acquirer that tests share which look only at their own references."""
+    yield from _running(tmp_path_factory.mktemp("acquirer"))
+
+
+def _running(home: Path) -> Iterator[AcquirerProcess]:
+    process = AcquirerProcess(home, ("--late-ms", str(LATE_MS)))
     process.start()
     yield process
     process.stop()
@@ -38,25 +51,26 @@ def acquirer(tmp_path: Path) -> Iterator[AcquirerProcess]:
 @pytest.fixture
 def rail(acquirer: AcquirerProcess) -> Rail:
     """``async with rail() as card_rail``; keywords change the endpoint."""
+    return partial(_connect, acquirer.port)
 
-    @asynccontextmanager
-    async def connect(**settings: float) -> AsyncIterator[CardRail]:
-        patience = {
-            "response_timeout_s": TIMEOUT_S,
-            "ready_timeout_s": 3.0,
-            "backoff_first_s": 0.02,
-        } | settings
-        endpoint = Endpoint("127.0.0.1", acquirer.port, **patience)  # type: ignore[arg-type]
-        chance = random.Random(7)
-        async with CardRail(
-            "meridian", endpoint, acquirer=ACQUIRER_ID, clock=now, random=chance.random
-        ) as card_rail:
-            yield card_rail
 
-    return connect
+@pytest.fixture
+def shared_rail(shared_acquirer: AcquirerProcess) -> Rail:
+    return partial(_connect, shared_acquirer.port)
+
+
+@asynccontextmanager
+async def _connect(port: int, **settings: float) -> AsyncGenerator[CardRail]:
+    patience = {"response_timeout_s": TIMEOUT_S, "ready_timeout_s": 5.0, "backoff_first_s": 0.02} | settings
+    endpoint = Endpoint("127.0.0.1", port, **patience)  # type: ignore[arg-type]
+    chance = random.Random(7)
+    async with CardRail(
+        "meridian", endpoint, acquirer=ACQUIRER_ID, clock=now, random=chance.random
+    ) as card_rail:
+        yield card_rail
 
 
 @pytest.fixture
 def new_ref() -> NewReference:
-    numbers = itertools.count(1)
-    return lambda: reference(next(numbers), now())
+    """References that never come twice in this run, as those of the database never do."""
+    return lambda: reference(next(_numbers), now())

@@ -141,7 +141,7 @@ REFUSED = [
 def test_a_wrong_field_is_named_even_if_the_checks_are_right(
     at: int, old: str, new: str, line: int, field: str
 ) -> None:
-    texts = list(TEXTS)
+    texts: list[str] = list(TEXTS)
     assert old in texts[at]
     texts[at] = texts[at].replace(old, new, 1)
     refused = refusal(seal(texts))

@@ -81,6 +81,7 @@ def _arguments() -> argparse.Namespace:
 
 
 async def _run(arguments: argparse.Namespace) -> None:
+    stopped = _stop_signal()  # before the ready line: whoever has read it may stop us
     storage = Storage(arguments.book)
     book = Book(storage)
     settlement = Settlement(book, arguments.settlement_dir)
@@ -101,7 +102,7 @@ async def _run(arguments: argparse.Namespace) -> None:
     )
     sys.stdout.flush()
     daily = asyncio.create_task(_cut_daily(settlement))
-    await _stop_signal()
+    await stopped.wait()
     daily.cancel()
     server.close()
     await runner.cleanup()
@@ -116,11 +117,12 @@ async def _cut_daily(settlement: Settlement) -> None:
         settlement.cut(today.date(), _now())
 
 
-async def _stop_signal() -> None:
+def _stop_signal() -> asyncio.Event:
+    """Set when the process is asked to stop."""
     stop = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
 
 
 def main() -> int:
