@@ -208,11 +208,15 @@ async def _expire_unpaid(gw: Gateway, limit: int) -> int:
 async def _expire_holds(gw: Gateway, limit: int) -> int:
     async with gw.engine.connect() as conn:
         due = await _holds_due(conn, gw.clock(), limit)
-    booked = 0
-    for payment in due:
-        step = await doors.book(gw, payment, lambda p: _hold_expired(gw, p))
-        booked += step is not None
-    return booked
+    return sum([await _expire_hold(gw, payment) for payment in due])
+
+
+async def _expire_hold(gw: Gateway, payment: Payment) -> bool:
+    try:
+        return await doors.book(gw, payment, lambda p: _hold_expired(gw, p)) is not None
+    except (GatewayError, LedgerError) as error:
+        log.warning("expiry_failed", payment=payment.public_id, code=error.code, error=str(error))
+        return False
 
 
 async def _holds_due(conn: AsyncConnection, now: datetime, limit: int) -> list[Payment]:

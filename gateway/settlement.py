@@ -53,14 +53,13 @@ async def _resolve(gw: Gateway, conn: AsyncConnection, book_id: int, file: Settl
         select(o.c.id, o.c.payment_id, o.c.rrn, o.c.kind, o.c.amount, p.c.currency)
         .join(p, p.c.id == o.c.payment_id)
         .where(o.c.bank == file.bank, o.c.state == OperationState.UNKNOWN, p.c.book_id == book_id)
-        .where(o.c.rrn.in_(lines))
         .order_by(o.c.id)
     )
     resolved = 0
     for row in (await conn.execute(query)).mappings().all():
-        line = lines[row["rrn"]]
+        line = lines.get(row["rrn"])
         proven = (_KINDS.get(Kind(row["kind"])), row["amount"], row["currency"])
-        if proven == (line.kind.value, line.amount, file.currency):
+        if line and proven == (line.kind.value, line.amount, file.currency):
             await _book(gw, conn, row["payment_id"], row["id"])
             resolved += 1
     return resolved
