@@ -18,8 +18,10 @@ make_venv() {
         [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null \
             || fail "$python has no venv module; as root: apt-get install python3-venv"
         echo "khata: installing python3-venv" >&2
-        apt-get update -qq
-        DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends python3-venv >/dev/null
+        said=$(mktemp)
+        (apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends python3-venv) \
+            >"$said" 2>&1 || { tail -n 20 "$said" >&2; fail "python3-venv could not be installed"; }
+        rm "$said"
     fi
     rm -rf "$venv"
     "$python" -m venv "$venv"

@@ -12,8 +12,11 @@ compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgres
 install=(apt-get install -y --no-install-recommends "${missing[@]}")
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
     echo "khata: installing ${missing[*]} for the tests" >&2
-    if apt-get update -qq && DEBIAN_FRONTEND=noninteractive "${install[@]}" -qq >/dev/null; then
+    said=$(mktemp)
+    if (apt-get update && DEBIAN_FRONTEND=noninteractive "${install[@]}") >"$said" 2>&1; then
+        rm "$said"
         exit 0
     fi
+    tail -n 20 "$said" >&2
 fi
 echo "khata: tests that need ${missing[*]} are skipped; to run them, as root: ${install[*]}" >&2
