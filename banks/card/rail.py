@@ -89,10 +89,12 @@ class CardRail:
         cvv: str | None,
         merchant_id: str,
         terminal_id: str,
+        tolerance_bps: int = 0,
     ) -> Outcome:
         """0100: ask the issuer to hold ``amount``. ``expiry`` as YYMM.
 
         ``merchant_id`` and ``terminal_id``: the acquirer's names for them, up to 15 and 8 characters.
+        ``tolerance_bps``: how far captures may exceed ``amount``, in 1/10000; the bank agrees by approving.
         """
         fields = {
             2: pan,
@@ -103,6 +105,8 @@ class CardRail:
             42: f"{merchant_id:<15}",
         }
         additional = {} if cvv is None else {spec.TAG_CVV: cvv}
+        if tolerance_bps:
+            additional[spec.TAG_TOLERANCE] = str(tolerance_bps)
         return await self._request("0100", ref, amount, currency, fields, additional=additional)
 
     async def capture(

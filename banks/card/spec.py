@@ -76,7 +76,7 @@ MESSAGE_TYPES: Mapping[str, str] = {
 
 SIGN_ON, SIGN_OFF, ECHO = "001", "002", "301"  # field 70
 PURCHASE, REFUND = "000000", "200000"  # field 3
-TAG_CVV, TAG_FINAL = "92", "61"  # inside field 48
+TAG_CVV, TAG_FINAL, TAG_TOLERANCE = "92", "61", "54"  # inside field 48
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,3 +200,22 @@ async def test_a_restart_between_capture_and_settlement_changes_no_byte_of_the_f
     assert acquirer.post("/settlement")["files"] == [cut]
     lines = (acquirer.book_directory / "book.jsonl").read_text().splitlines()
     assert [json.loads(line)["kind"] for line in lines] == ["authorization", "capture", "batch"]
+
+
+@pytest.mark.parametrize(
+    "data", [b"\x00\x00", b"\xff\xff", b"\x00\x04abcd", b"\x00\x14" + b"\xff" * 20, b"GET / HTTP/1.1\r\n"]
+)
+async def test_a_client_that_speaks_nonsense_loses_its_connection_and_nobody_else_does(
+    data: bytes, shared_acquirer: AcquirerProcess, shared_rail: Rail, new_ref: NewReference
+) -> None:
+    async with shared_rail() as card_rail:
+        assert isinstance(await authorize(card_rail, new_ref()), Approved)
+        reader, writer = await asyncio.open_connection("127.0.0.1", shared_acquirer.port)
+        writer.write(data)
+        if data.startswith(b"GET"):
+            writer.write_eof()
+        assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
+        assert isinstance(await authorize(card_rail, new_ref()), Approved)
+        assert card_rail.counters.connections == 1

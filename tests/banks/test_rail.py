@@ -160,6 +160,17 @@ async def test_a_capture_may_come_in_parts_and_the_final_one_frees_the_rest(
     assert acquirer.get("/book")["open"] == []
 
 
+async def test_a_capture_may_exceed_its_authorization_within_the_tolerance_agreed(
+    rail: Rail, new_ref: NewReference
+) -> None:
+    async with rail() as card_rail:
+        authorization = await authorize(card_rail, new_ref(), tolerance_bps=1500)
+        assert isinstance(authorization, Approved)
+        too_much = await capture(card_rail, new_ref(), authorization, 115_001)
+        assert isinstance(too_much, Declined)
+        assert isinstance(await capture(card_rail, new_ref(), authorization, 115_000), Approved)
+
+
 async def test_a_repeated_capture_is_booked_once_and_another_under_its_reference_is_refused(
     acquirer: AcquirerProcess, rail: Rail, new_ref: NewReference
 ) -> None:

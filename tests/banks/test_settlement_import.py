@@ -19,7 +19,7 @@ from banks.settlement import SettlementFile, SettlementImport, expect, import_fi
 from banks.settlement_file import LineKind, SettlementLine, Totals
 from khata.database import Database
 from ledger import model as m
-from ledger.books import create_book, open_accounts
+from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import Ids
 from ledger.post import post
 from ledger.read import balances, journals
@@ -198,6 +198,23 @@ async def test_an_item_settled_by_another_file_is_refused(books: Books) -> None:
     await books.conn.commit()
     refused = await books.refused(a_file(C2, C1, file_id="meridian-20261123-inr"))
     assert (refused.line, refused.field) == (3, "rrn")
+
+
+async def test_a_refusal_of_the_ledger_refuses_the_file_at_its_line(books: Books) -> None:
+    await books.book("capture", "6GZP3Q000001", 100_000)
+    await change_account(
+        books.conn,
+        books.book_id,
+        accounts.escrow(BANK),
+        "INR",
+        now=NOW,
+        reason="enquiry",
+        status=m.AccountStatus.FROZEN,
+    )
+    await books.conn.commit()
+    refused = await books.refused(a_file(C1))
+    assert (refused.line, refused.field) == (2, "posting")
+    assert "account_frozen" in refused.reason
 
 
 async def test_two_files_with_an_item_in_common_imported_at_once_settle_it_once(books: Books) -> None:

@@ -17,6 +17,7 @@ async def authorize(
     amount: int = 100_000,
     currency: str = "INR",
     pan: str = APPROVED_PAN,
+    tolerance_bps: int = 0,
 ) -> Outcome:
     return await rail.authorize(
         ref,
@@ -27,6 +28,7 @@ async def authorize(
         cvv="123",
         merchant_id="MERCHANT0000001",
         terminal_id="WEB00001",
+        tolerance_bps=tolerance_bps,
     )
 
 

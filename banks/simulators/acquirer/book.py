@@ -40,6 +40,7 @@ class Entry:
     card: str | None = None
     merchant: str = ""
     terminal: str = ""
+    tolerance_bps: int = 0
 
     @property
     def approved(self) -> bool:
@@ -63,15 +64,23 @@ class Batch:
 
 @dataclass(slots=True)
 class Standing:
-    """What is left of an approved authorization (``limit``, ``used`` by captures) or capture (by refunds)."""
+    """What is left of an approved authorization (``limit``, ``used`` by captures) or capture (by refunds).
+
+    ``tolerance_bps``: how far captures may go beyond the limit.
+    """
 
     limit: int
     used: int = 0
     open: bool = True
+    tolerance_bps: int = 0
 
     @property
     def left(self) -> int:
         return self.limit - self.used
+
+    @property
+    def allowed(self) -> int:
+        return self.left + self.limit * self.tolerance_bps // 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +174,7 @@ class Book:
     def _move(self, entry: Entry) -> None:
         """What an approved entry does to the standing of itself and of its original."""
         if entry.kind in (Kind.AUTHORIZATION, Kind.CAPTURE):
-            self.standing[entry.number] = Standing(entry.amount)
+            self.standing[entry.number] = Standing(entry.amount, tolerance_bps=entry.tolerance_bps)
         original = self.standing.get(entry.original or 0)
         if original is None:
             return
@@ -220,6 +229,7 @@ def _entry(request: Request, decision: Decision, number: int, now: datetime, awa
         card=request.card,
         merchant=request.merchant or (original.merchant if original else ""),
         terminal=request.terminal,
+        tolerance_bps=request.tolerance_bps,
     )
 
 

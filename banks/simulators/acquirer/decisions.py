@@ -57,7 +57,7 @@ def _capture(book: Book, request: Request, original: Entry | None) -> str:
         return INVALID_TRANSACTION
     if request.authorization_code not in (None, original.authorization_code):
         return INVALID_TRANSACTION
-    if request.amount > standing.left:
+    if request.amount > standing.allowed:
         return EXCEEDS_LIMIT
     return APPROVED
 

@@ -13,9 +13,10 @@ from banks.card.elements import (
     unpack_original,
     unpack_replacement,
 )
-from banks.card.spec import PURCHASE, REFUND, TAG_FINAL, mask_pan, response_to
+from banks.card.spec import PURCHASE, REFUND, TAG_FINAL, TAG_TOLERANCE, mask_pan, response_to
 from banks.errors import MalformedMessage
 
+_MOST_TOLERANCE_BPS = 10_000
 _ECHOED = (3, 4, 7, 11, 25, 32, 37, 41, 42, 49)
 
 
@@ -57,6 +58,7 @@ class Request:
     expiry: str | None
     terminal: str
     merchant: str
+    tolerance_bps: int = 0
     pan: str | None = field(default=None, repr=False)
 
     @property
@@ -77,6 +79,7 @@ def read_request(message: Message) -> Request:
     if message.need(3) != processing:
         raise MalformedMessage("3", "does not go with the message type")
     original, replacement = message.get(90), message.get(95)
+    additional = unpack_additional(message.get(48) or "")
     return Request(
         kind=kind,
         stan=message.need(11),
@@ -86,13 +89,20 @@ def read_request(message: Message) -> Request:
         currency=currency_code(message.need(49)),
         original=unpack_original(original) if original else None,
         replacement=unpack_replacement(replacement) if replacement else None,
-        final=unpack_additional(message.get(48) or "").get(TAG_FINAL) == "1",
+        final=additional.get(TAG_FINAL) == "1",
         authorization_code=message.get(38),
         expiry=message.get(14),
         terminal=(message.get(41) or "").strip(),
         merchant=(message.get(42) or "").strip(),
+        tolerance_bps=_tolerance(additional.get(TAG_TOLERANCE, "0")),
         pan=message.get(2),
     )
+
+
+def _tolerance(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= _MOST_TOLERANCE_BPS):
+        raise MalformedMessage("48", "a tolerance is at most 10000, in 1/10000")
+    return int(text)
 
 
 def answer_to(message: Message, *, code: str, authorization_code: str | None) -> Message:
