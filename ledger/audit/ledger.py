@@ -1,0 +1,121 @@
+"""The checks that the ledger's own tables can prove, and the order they run in."""
+
+from __future__ import annotations
+
+from contextlib import aclosing
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from ledger.audit import rows
+from ledger.audit.accounts import Account, check_balances, check_names, check_sums, load_accounts
+from ledger.audit.holds import HoldCheck
+from ledger.audit.journals import Book, JournalPass
+from ledger.audit.relations import check_reversals, check_strays, check_unique
+from ledger.audit.report import Check, Progress, Tallies, Tally
+from ledger.errors import BookUnknown
+
+PAIRS = Check(
+    "I1.pairs", "Every posting is a pair of one amount in one currency; book and layers sum to zero"
+)
+REVERSALS = Check(
+    "I1.reversals", "Every reversal is the mirror image of one earlier journal, and the only one"
+)
+LINES = Check("I2.lines", "Every line has the next number of its account and the balances after it")
+BALANCES = Check(
+    "I2.balances", "Every stored balance is the sum of its lines; floor and status are the last fact's"
+)
+FLOORS = Check(
+    "I3.floors", "Available is at or above the floor after every line, on accounts open at that time"
+)
+HOLDS = Check(
+    "I3.holds", "Every hold ends once: captured, released and expired within its terms, dates and ceiling"
+)
+FACTS = Check("I3.facts", "Every account's facts are numbered without a gap, in the order of time")
+SOURCES = Check("I6.sources", "One journal for each source key and each id")
+LEAVES = Check("I10.leaves", "Every leaf hash is its canonical line's, and the line says what the rows say")
+ACCOUNTS = Check("I10.accounts", "Every account is called by its path and currency in all its lines")
+ORDER = Check("I12.order", "Journals are numbered without a gap up to the head; the clock never goes back")
+STRAYS = Check("I12.strays", "No row belongs to a book that is not there")
+
+
+class LedgerExaminer:
+    """One pass over journals and postings, one over holds, and a few questions the database sorts out."""
+
+    checks = (
+        PAIRS,
+        REVERSALS,
+        LINES,
+        BALANCES,
+        FLOORS,
+        HOLDS,
+        FACTS,
+        SOURCES,
+        LEAVES,
+        ACCOUNTS,
+        ORDER,
+        STRAYS,
+    )
+
+    async def examine(
+        self, conn: AsyncConnection[Any], book_id: int, tallies: Tallies, progress: Progress
+    ) -> None:
+        strays = tallies[STRAYS]
+        book = await _load_book(conn, book_id, strays)
+        await check_strays(conn, strays)
+        if book is None:
+            if strays.found == 1:
+                raise BookUnknown(book_id)
+            return
+        accounts = await load_accounts(conn, book_id, tallies[FACTS])
+        await _journals(conn, book, accounts, tallies, progress)
+        check_names(book_id, accounts.values(), tallies[ACCOUNTS])
+        check_sums(book_id, accounts.values(), tallies[PAIRS])
+        await check_balances(conn, book_id, accounts, tallies[BALANCES])
+        await _holds(conn, book_id, HoldCheck(book_id, accounts, tallies[HOLDS]))
+        await check_reversals(conn, book_id, tallies[REVERSALS])
+        await check_unique(conn, book_id, tallies[SOURCES])
+
+
+async def _load_book(conn: AsyncConnection[Any], book_id: int, tally: Tally) -> Book | None:
+    cursor = await conn.execute(
+        "SELECT book_id, name, head, accounts,"
+        """ to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), closed_through::text"""
+        " FROM ledger.book WHERE book_id = %s",
+        [book_id],
+    )
+    found = [Book(*row) for row in await cursor.fetchall()]
+    if len(found) != 1:
+        tally.find("book", {"book_id": book_id}, "row", f"there {len(found)} times", "there once")
+    return found[0] if found else None
+
+
+async def _journals(
+    conn: AsyncConnection[Any], book: Book, accounts: dict[int, Account], tallies: Tallies, progress: Progress
+) -> None:
+    judge = JournalPass(
+        book, accounts, tallies[ORDER], tallies[PAIRS], tallies[LINES], tallies[FLOORS], tallies[LEAVES]
+    )
+    async with (
+        aclosing(rows.batches(conn, "journals", rows.JOURNALS, book.book_id)) as journals,
+        aclosing(rows.batches(conn, "postings", rows.POSTINGS, book.book_id)) as postings,
+    ):
+        async for seq, heads, members in rows.merged(journals, postings):
+            judge.entry(
+                seq, [rows.JournalRow._make(j) for j in heads], [rows.posting_row(p) for p in members]
+            )
+            if seq % 1000 == 0:
+                progress(min(seq, book.head), book.head)
+    judge.end()
+    progress(book.head, book.head)
+
+
+async def _holds(conn: AsyncConnection[Any], book_id: int, check: HoldCheck) -> None:
+    async with (
+        aclosing(rows.batches(conn, "holds", rows.HOLDS, book_id)) as holds,
+        aclosing(rows.batches(conn, "hold_lines", rows.HOLD_LINES, book_id)) as postings,
+    ):
+        async for hold_id, heads, members in rows.merged(holds, postings):
+            check.hold(
+                hold_id, [rows.HoldRow._make(h) for h in heads], [rows.HoldLine._make(p) for p in members]
+            )
