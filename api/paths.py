@@ -7,6 +7,8 @@ from uuid import UUID
 from api.errors import NotFound
 from gateway import ids
 from gateway.errors import IdInvalid
+from ledger.errors import AccountUnknown, InvalidEntry
+from ledger.model import check_path
 
 
 def uuid_in(text: str) -> UUID:
@@ -26,3 +28,12 @@ def public_in(prefix: str, text: str) -> UUID:
         return ids.parse(prefix, text)
     except IdInvalid:
         raise NotFound from None
+
+
+def account_in(text: str, currency: str) -> str:
+    """An account path; raises ``AccountUnknown`` for what cannot be one."""
+    try:
+        check_path(text)
+    except InvalidEntry:
+        raise AccountUnknown(text, currency) from None
+    return text

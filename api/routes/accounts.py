@@ -10,6 +10,7 @@ from litestar.params import FromPath
 from api.answers import view
 from api.books import sight_of
 from api.operation import ApiRequest, reads
+from api.paths import account_in
 from api.policy import Audience, Scope
 from api.schemas.ledger import (
     AccountList,
@@ -85,7 +86,7 @@ async def get_statement(request: ApiRequest, account: FromPath[str]) -> Response
     sight = await sight_of(request.deps, request.auth, asked.book)
     async with request.deps.pool.connection() as conn:
         found = await read.statement(
-            *(conn, sight.book_id, account, asked.currency),
+            *(conn, sight.book_id, account_in(account, asked.currency), asked.currency),
             after_seq=asked.after,
             limit=asked.limit,
             owner=sight.owner,
