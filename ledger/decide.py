@@ -98,7 +98,8 @@ def decide(state: State, units: Sequence[Unit]) -> Decisions:
             result = refusal
         else:
             for row in decisions.journals[mark[0] :]:
-                state.sources[row.journal.source] = Stored(row.seq, row.journal.id, row.canonical)
+                stored = Stored(row.seq, row.journal.id, row.canonical)
+                state.sources[row.journal.source] = state.journals[row.seq] = stored
         decisions.results.append(result)
     return decisions
 

@@ -70,7 +70,8 @@ class LedgerUnavailable(LedgerError):
 
 @dataclass(unsafe_hash=True)
 class DatabaseRefused(LedgerError):
-    """The database's own guards refused a batch (SQLSTATE class KH); a bug or an attack, never a business outcome."""
+    """The database's own guards (SQLSTATE class KH, constraints) refused a batch: a bug or an attack, such as a
+    journal id used twice; never a business outcome."""
 
     code: ClassVar[str] = "database_refused"
     sqlstate: str
@@ -140,7 +141,7 @@ class InsufficientFunds(Refusal):
 
 @dataclass(unsafe_hash=True)
 class AmountTooLarge(Refusal):
-    """A balance would leave the range of a 64-bit integer."""
+    """A sum of the account would leave its range (2**62 minor units)."""
 
     code: ClassVar[str] = "amount_too_large"
     account: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 from uuid import UUID
 
@@ -114,14 +114,20 @@ def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
         book_id=book_id,
         book=name,
         head=head,
-        recorded_at=recorded_at,
+        recorded_at=recorded_at.astimezone(UTC),  # it comes in the session's zone
         closed_through=closed_through,
         accounts={(account.path, account.currency): account for account in accounts},
-        holds={row[0]: Hold(*row) for row in rows.get("holds", ())},
+        holds={row[0]: _hold(row) for row in rows.get("holds", ())},
         sources={Source(*row[:3]): Stored(row[3], row[4], row[5].encode()) for row in rows["sources"]},
         journals={seq: Stored(seq, id_, text.encode()) for seq, id_, text, _ in reversals},
         reversed={seq for seq, _, _, done in reversals if done},
     )
+
+
+def _hold(row: tuple[Any, ...]) -> Hold:
+    id_, debit, credit, currency, tolerance_bps, expires_at, *sums = row
+    expires_at = expires_at.astimezone(UTC) if expires_at else None
+    return Hold(id_, debit, credit, currency, tolerance_bps, expires_at, *sums)
 
 
 def _account(row: tuple[Any, ...]) -> Account:

@@ -33,8 +33,9 @@ async def post(
         decisions = decide(state, units)
         await store(conn, book_id, decisions, state.recorded_at)
     except psycopg.Error as error:
-        if error.sqlstate is not None and error.sqlstate.startswith("KH"):
-            raise DatabaseRefused(error.sqlstate, error.diag.message_primary or "") from error
+        state = error.sqlstate or ""
+        if state.startswith("KH") or isinstance(error, psycopg.IntegrityError | psycopg.DataError):
+            raise DatabaseRefused(state, error.diag.message_primary or str(error)) from error
         raise
     await _run_statements(conn, units, decisions.results)
     return decisions.results

@@ -12,7 +12,8 @@ from uuid import UUID
 from ledger.errors import AmountTooLarge
 from ledger.model import Layer, Source
 
-INT64_MAX = 2**63 - 1
+# Half of what 64 bits hold: posted less outgoing, both at their worst, still fits.
+SUM_MAX = 2**62
 
 
 @dataclass(slots=True)
@@ -49,13 +50,13 @@ class Account:
                 self.incoming += amount
             else:
                 self.outgoing += amount
-            return
-        self.posted += amount if inflow else -amount
-        if debit:
-            self.debits += amount
         else:
-            self.credits += amount
-        if self.debits > INT64_MAX or self.credits > INT64_MAX:
+            self.posted += amount if inflow else -amount
+            if debit:
+                self.debits += amount
+            else:
+                self.credits += amount
+        if max(self.debits, self.credits, self.incoming, self.outgoing) > SUM_MAX:
             raise AmountTooLarge(self.path)
 
     def balances(self) -> tuple[int, int, int, int, int, int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -17,7 +17,14 @@ from typing import Any, Self
 import psycopg
 from psycopg import AsyncConnection
 
-from ledger.errors import DatabaseRefused, LedgerUnavailable, Overloaded, StatementRefused, WriterClosed
+from ledger.errors import (
+    BookUnknown,
+    DatabaseRefused,
+    LedgerUnavailable,
+    Overloaded,
+    StatementRefused,
+    WriterClosed,
+)
 from ledger.model import Result, Unit
 from ledger.post import post
 
@@ -27,8 +34,8 @@ Clock = Callable[[], datetime]
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
 
-# What one unit alone can bring upon the transaction it shares.
-_CULPRIT = (StatementRefused, DatabaseRefused, psycopg.DatabaseError)
+# After these the connection is still good once it is rolled back.
+_ROLLED_BACK = (StatementRefused, DatabaseRefused, psycopg.DatabaseError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,20 +111,23 @@ class Writer:
         return await answer
 
     async def _run(self) -> None:
-        while True:
-            if not self._queue:
-                if self._closing:
-                    return
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
-            size = min(len(self._queue), self._batch_limit)
-            await self._post([self._queue.popleft() for _ in range(size)])
+        try:
+            while self._queue or not self._closing:
+                if not self._queue:
+                    self._arrived.clear()
+                    await self._arrived.wait()
+                    continue
+                size = min(len(self._queue), self._batch_limit)
+                await self._post([self._queue.popleft() for _ in range(size)])
+        finally:
+            _fail(self._queue, WriterClosed())  # cancelled: nobody may wait for ever
 
     async def _post(self, batch: Sequence[_Waiting]) -> None:
         try:
             results = await self._post_until_known([w.unit for w in batch])
-        except _CULPRIT as error:
+        except (LedgerUnavailable, BookUnknown) as error:
+            _fail(batch, error)
+        except Exception as error:
             if len(batch) > 1:
                 # One unit spoiled the transaction: halve until the culprit stands alone.
                 middle = len(batch) // 2
@@ -127,8 +137,9 @@ class Writer:
                 _answer(batch[0], error)
             else:
                 _fail(batch, error)
-        except Exception as error:
-            _fail(batch, error)
+        except BaseException:
+            _fail(batch, LedgerUnavailable())  # cancelled, perhaps at COMMIT
+            raise
         else:
             for waiting, result in zip(batch, results, strict=True):
                 _answer(waiting, result)
@@ -144,6 +155,8 @@ class Writer:
         while True:
             try:
                 return await self._transaction(units)
+            except psycopg.errors.QueryCanceled:
+                raise  # one unit's statement took too long: not a lost connection
             except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
                 await self._drop_connection()
                 if loop.time() >= give_up_at:
@@ -157,7 +170,7 @@ class Writer:
         try:
             results = await post(self._conn, self._book_id, units, now=self._clock())
             await self._conn.commit()
-        except _CULPRIT:
+        except _ROLLED_BACK:
             if not self._conn.closed:
                 await self._conn.rollback()
             raise
@@ -177,7 +190,7 @@ def _answer(waiting: _Waiting, result: Result) -> None:
         waiting.answer.set_result(result)
 
 
-def _fail(batch: Sequence[_Waiting], error: Exception) -> None:
+def _fail(batch: Iterable[_Waiting], error: Exception) -> None:
     for waiting in batch:
         if not waiting.answer.done():
             waiting.answer.set_exception(error)

@@ -245,10 +245,12 @@ AS $$
 $$;
 
 -- Names the first line that does not fit its account and why; called only when apply_balances found one.
-CREATE FUNCTION ledger.explain_balances(of_book integer, first bigint, last bigint) RETURNS void
+-- fitting: the accounts whose balances have been moved already.
+CREATE FUNCTION ledger.explain_balances(of_book integer, first bigint, last bigint, fitting integer[]) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE r record; BEGIN
-  FOR r IN SELECT * FROM ledger.legs(of_book, first, last) ORDER BY account_id, seq LOOP
+  FOR r IN SELECT * FROM ledger.legs(of_book, first, last)
+            WHERE account_id <> ALL (coalesce(fitting, '{}')) ORDER BY account_id, seq LOOP
     IF r.account_seq IS NULL THEN
       PERFORM ledger.refuse('KH005', format('there is no account %s', r.account_id));
     ELSIF r.currency <> r.account_currency THEN
@@ -269,7 +271,7 @@ END $$;
 -- number and its balances follow from the line before. Returns the number of postings.
 CREATE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint) RETURNS bigint
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
-AS $$ DECLARE legs bigint; accounts bigint; updated bigint; BEGIN
+AS $$ DECLARE legs bigint; accounts bigint; fitting integer[]; BEGIN
   WITH d AS MATERIALIZED (
     SELECT account_id, count(*) AS n, max(seq) AS last_seq,
            bool_and(account_seq IS NOT NULL AND currency = account_currency AND seq = seq_before + 1
@@ -293,11 +295,11 @@ AS $$ DECLARE legs bigint; accounts bigint; updated bigint; BEGIN
            posted_debits = b.posted_debits + d.posted_debits, posted_credits = b.posted_credits + d.posted_credits,
            pending_debits = b.pending_debits + d.pending_debits, pending_credits = b.pending_credits + d.pending_credits
       FROM d WHERE b.book_id = of_book AND b.account_id = d.account_id AND d.fits
-    RETURNING 1)
-  SELECT (SELECT coalesce(sum(n), 0) FROM d), (SELECT count(*) FROM d), (SELECT count(*) FROM u)
-    INTO legs, accounts, updated;
-  IF updated <> accounts THEN
-    PERFORM ledger.explain_balances(of_book, first, last);
+    RETURNING b.account_id)
+  SELECT (SELECT coalesce(sum(n), 0) FROM d), (SELECT count(*) FROM d), (SELECT array_agg(account_id) FROM u)
+    INTO legs, accounts, fitting;
+  IF accounts > coalesce(cardinality(fitting), 0) THEN
+    PERFORM ledger.explain_balances(of_book, first, last, fitting);
   END IF;
   RETURN legs / 2;
 END $$;
