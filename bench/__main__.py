@@ -33,7 +33,9 @@ DATABASE = "khata_bench"
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--quick", action="store_true", default=os.environ.get("QUICK") == "1", help="under 90 s")
+    parser.add_argument(
+        "--quick", action="store_true", default=os.environ.get("QUICK") == "1", help="under 90 s"
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this text; writes no files")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="length of one turn of one case")

@@ -85,7 +85,9 @@ class _Bulk:
         self._conn = conn
         self._book_id = book_id
 
-    async def run(self, build: Callable[[], Sequence[Sequence[m.Unit]]], counts: int, seconds: float) -> Sample:
+    async def run(
+        self, build: Callable[[], Sequence[Sequence[m.Unit]]], counts: int, seconds: float
+    ) -> Sample:
         """``build`` makes the batches of one turn, ``counts`` is what a turn is worth."""
         sample = Sample()
         start = time.perf_counter()

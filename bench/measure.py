@@ -83,7 +83,9 @@ async def rounds(
     return [Figure.of(case, samples[case]) for case in cases]
 
 
-async def closed_loop(callers: Sequence[Callable[[], Awaitable[Any]]], seconds: float, counts: int = 1) -> Sample:
+async def closed_loop(
+    callers: Sequence[Callable[[], Awaitable[Any]]], seconds: float, counts: int = 1
+) -> Sample:
     """Each caller asks again as soon as it has its answer; ``counts`` is what one answer is worth."""
     sample = Sample()
     start = time.perf_counter()

@@ -81,12 +81,16 @@ class Units:
         payer, payee, amount = self._pairs()
         hold_id = self._ids()
         place = m.Place(hold_id, WALLETS[payer], WALLETS[payee], amount, CURRENCY)
-        return self._unit("hold", hold=place), self._unit("capture", hold=m.Capture(hold_id, amount, final=True))
+        return self._unit("hold", hold=place), self._unit(
+            "capture", hold=m.Capture(hold_id, amount, final=True)
+        )
 
     def _unit(self, kind: str, *postings: m.Posting, hold: m.HoldAction | None = None) -> m.Unit:
         id_ = self._ids()
         source = m.Source("bench", id_.hex, "done")
-        return m.Unit((m.Journal(id=id_, kind=kind, source=source, postings=postings, hold=hold, metadata=METADATA),))
+        return m.Unit(
+            (m.Journal(id=id_, kind=kind, source=source, postings=postings, hold=hold, metadata=METADATA),)
+        )
 
 
 async def open_book(conn: AsyncConnection, ids: Callable[[], UUID], now: datetime) -> int:
@@ -103,7 +107,8 @@ async def open_book(conn: AsyncConnection, ids: Callable[[], UUID], now: datetim
 
 def _fund(path: str, id_: UUID) -> m.Unit:
     posting = m.Posting(debit=ESCROW, credit=path, amount=FUNDS, currency=CURRENCY)
-    return m.Unit((m.Journal(id=id_, kind="funding", source=m.Source("bench", id_.hex, "funded"), postings=(posting,)),))
+    source = m.Source("bench", id_.hex, "funded")
+    return m.Unit((m.Journal(id=id_, kind="funding", source=source, postings=(posting,)),))
 
 
 def must_stand(results: Sequence[m.Result]) -> None:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import IntEnum, StrEnum
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any
 from uuid import UUID
@@ -68,22 +69,55 @@ def check(ok: object, name: str, reason: str) -> None:
         raise InvalidEntry(name, reason)
 
 
+# What bulk posting checks for every journal: known words are looked up, and a reason is only written for a refusal.
+@lru_cache(maxsize=1 << 16)
+def _is_path(path: str) -> bool:
+    return _PATH.fullmatch(path) is not None
+
+
+@lru_cache(maxsize=1 << 10)
+def _is_currency(currency: str) -> bool:
+    return _CURRENCY.fullmatch(currency) is not None
+
+
+@lru_cache(maxsize=1 << 10)
+def _is_word(word: str) -> bool:
+    return _WORD.fullmatch(word) is not None
+
+
+@lru_cache(maxsize=1 << 10)
+def _is_metadata_key(key: str) -> bool:
+    return _METADATA_KEY.fullmatch(key) is not None
+
+
 def check_path(path: str, name: str = "account") -> None:
-    check(_PATH.fullmatch(path), name, f"{path!r} is not an account path such as Assets:Bank:Meridian:Escrow")
+    if not _is_path(path):
+        raise InvalidEntry(name, f"{path!r} is not an account path such as Assets:Bank:Meridian:Escrow")
 
 
 def check_currency(currency: str) -> None:
-    check(_CURRENCY.fullmatch(currency), "currency", f"{currency!r} is not three capital letters")
+    if not _is_currency(currency):
+        raise InvalidEntry("currency", f"{currency!r} is not three capital letters")
+
+
+def check_word(word: str, name: str) -> None:
+    if not _is_word(word):
+        raise InvalidEntry(name, f"{word!r} is not a lower-case word")
 
 
 def check_amount(amount: int, name: str = "amount") -> None:
     # bool is an int to Python, and 1.0 == 1: only a true int is money.
-    check(type(amount) is int, name, "an amount is an integer in minor units")
-    check(0 < amount <= MAX_AMOUNT, name, f"{amount} is not between 1 and {MAX_AMOUNT}")
+    if type(amount) is not int:
+        raise InvalidEntry(name, "an amount is an integer in minor units")
+    if not 0 < amount <= MAX_AMOUNT:
+        raise InvalidEntry(name, f"{amount} is not between 1 and {MAX_AMOUNT}")
 
 
-def check_time(at: datetime, name: str) -> None:
+def utc(at: datetime, name: str) -> datetime:
+    """``at`` in UTC: one instant is one text in the canonical line, whatever zone it came in."""
     check(at.tzinfo is not None and at.utcoffset() is not None, name, "a time needs its zone")
+    check(1901 <= at.year <= 8999, name, "out of range")
+    return at.astimezone(UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +175,9 @@ class Source:
     event: str
 
     def __post_init__(self) -> None:
-        check(_WORD.fullmatch(self.type), "source.type", f"{self.type!r} is not a lower-case word")
+        check_word(self.type, "source.type")
         check(_SOURCE_ID.fullmatch(self.id), "source.id", "1 to 64 printable ASCII characters")
-        check(_WORD.fullmatch(self.event), "source.event", f"{self.event!r} is not a lower-case word")
+        check_word(self.event, "source.event")
 
     def __str__(self) -> str:
         return f"{self.type}/{self.id}/{self.event}"
@@ -166,7 +200,7 @@ class Place:
         check(type(self.tolerance_bps) is int, "tolerance_bps", "an integer")
         check(0 <= self.tolerance_bps <= 10_000, "tolerance_bps", "between 0 and 10000")
         if self.expires_at is not None:
-            check_time(self.expires_at, "expires_at")
+            object.__setattr__(self, "expires_at", utc(self.expires_at, "expires_at"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,39 +279,48 @@ class Journal:
     reverses: int | None = None
 
     def __post_init__(self) -> None:
-        check(_WORD.fullmatch(self.kind), "kind", f"{self.kind!r} is not a lower-case word")
-        check(len(self.postings) <= MAX_LINES, "postings", f"more than {MAX_LINES}")
-        check(
-            self.postings or self.hold or self.reverses is not None,
-            "postings",
-            "a journal needs a posting, a hold operation or a journal to reverse",
-        )
-        check(
-            self.reverses is None or not (self.postings or self.hold),
-            "reverses",
-            "a reversal books the mirror image and nothing else",
-        )
-        # Pending lines exist only through holds, so that every one of them ends (invariant I3).
-        check(
-            all(p.layer is Layer.POSTED for p in self.postings), "postings", "pending lines come from holds"
-        )
+        check_word(self.kind, "kind")
+        self._check_lines()
         if self.effective_at is not None:
-            check_time(self.effective_at, "effective_at")
-            object.__setattr__(self, "effective_at", self.effective_at.astimezone(UTC))
-        check(
-            len(self.description) <= 200 and self.description.isprintable(),
-            "description",
-            "at most 200 printable",
-        )
-        check(len(self.metadata) <= 20, "metadata", "at most 20 keys")
-        for key, value in self.metadata.items():
-            check(_METADATA_KEY.fullmatch(key), "metadata", f"{key!r} is not a key such as payment_id")
-            check(type(value) is str, "metadata", f"the value of {key} is not a string")
+            object.__setattr__(self, "effective_at", utc(self.effective_at, "effective_at"))
+        if self.description:
+            check(_is_text(self.description), "description", "at most 200 printable")
+        if self.metadata:
+            # A copy: what is checked here must be what is posted later.
+            object.__setattr__(self, "metadata", MappingProxyType(dict(self.metadata)))
+            check_metadata(self.metadata)
+
+    def _check_lines(self) -> None:
+        check(len(self.postings) <= MAX_LINES, "postings", f"more than {MAX_LINES}")
+        if self.reverses is not None:
             check(
-                len(value) <= 200 and value.isprintable(),
-                "metadata",
-                f"the value of {key} is too long or unprintable",
+                not self.postings and self.hold is None,
+                "reverses",
+                "a reversal books the mirror image and nothing else",
             )
+        elif not self.postings and self.hold is None:
+            raise InvalidEntry(
+                "postings", "a journal needs a posting, a hold operation or a journal to reverse"
+            )
+        for posting in self.postings:
+            # Pending lines exist only through holds, so that every one of them ends (invariant I3).
+            if posting.layer is not Layer.POSTED:
+                raise InvalidEntry("postings", "pending lines come from holds")
+
+
+def _is_text(value: str) -> bool:
+    return len(value) <= 200 and value.isprintable()
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    check(len(metadata) <= 20, "metadata", "at most 20 keys")
+    for key, value in metadata.items():
+        if not _is_metadata_key(key):
+            raise InvalidEntry("metadata", f"{key!r} is not a key such as payment_id")
+        if type(value) is not str:
+            raise InvalidEntry("metadata", f"the value of {key} is not a string")
+        if not _is_text(value):
+            raise InvalidEntry("metadata", f"the value of {key} is too long or unprintable")
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,9 +345,9 @@ class Unit:
 
     def __post_init__(self) -> None:
         check(self.journals, "journals", "a unit needs a journal")
-        check(
-            len({j.source for j in self.journals}) == len(self.journals), "journals", "one source key twice"
-        )
+        if len(self.journals) > 1:
+            sources = {journal.source for journal in self.journals}
+            check(len(sources) == len(self.journals), "journals", "one source key twice")
 
 
 @dataclass(frozen=True, slots=True)
