@@ -39,16 +39,21 @@ class Settlement:
             self._write(batch)
 
     def cut(self, on: date, now: datetime) -> list[Cut]:
-        """One file for each currency with something to settle on ``on``, and those cut for it before."""
+        """A file for each currency with something to settle on ``on``, after those cut for it before."""
         for currency in self._book.unsettled_currencies(on):
-            file_id = f"{BANK}-{on:%Y%m%d}-{currency.lower()}"
-            if file_id not in self._book.batches:
-                items = tuple(entry.number for entry in self._book.unsettled(on, currency))
-                at = now.astimezone(UTC).isoformat(timespec="seconds")
-                self._book.settle(Batch(file_id, on.isoformat(), currency, items, at))
+            items = tuple(entry.number for entry in self._book.unsettled(on, currency))
+            at = now.astimezone(UTC).isoformat(timespec="seconds")
+            self._book.settle(Batch(self._next_id(on, currency), on.isoformat(), currency, items, at))
         return [
             self._write(batch) for batch in self._book.batches.values() if batch.settled_on == on.isoformat()
         ]
+
+    def _next_id(self, on: date, currency: str) -> str:
+        """Of the day's next file in this currency: the first has no number, then -2, -3, …"""
+        cut = sum(
+            b.settled_on == on.isoformat() and b.currency == currency for b in self._book.batches.values()
+        )
+        return f"{BANK}-{on:%Y%m%d}-{currency.lower()}" + (f"-{cut + 1}" if cut else "")
 
     def path(self, file_id: str) -> Path:
         return self._directory / f"{file_id}.txt"
