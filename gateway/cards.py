@@ -19,7 +19,7 @@ _EXPIRY = re.compile(r"[0-9]{2}(0[1-9]|1[0-2])")
 
 # Issuer number ranges of the schemes (ISO/IEC 7812; longest prefix first).
 _BRANDS = (
-    ("rupay", re.compile(r"60|65|81|82|508|353|356")),
+    ("rupay", re.compile(r"60|65|81|82|508")),
     ("amex", re.compile(r"3[47]")),
     ("diners", re.compile(r"36|38|30[0-5]")),
     ("jcb", re.compile(r"35(2[89]|[3-8])")),

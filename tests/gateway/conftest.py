@@ -12,7 +12,7 @@ from tests.banks.acquirer import AcquirerProcess
 from tests.gateway.world import World
 from tests.gateway.world import world as make_world
 
-LATE_MS = 900
+LATE_MS = 2000
 
 
 @pytest.fixture

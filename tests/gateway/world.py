@@ -174,7 +174,7 @@ async def world(
     )
     keys = Keys("k1", {"k1": os.urandom(32)}, os.urandom(32))
     endpoint = Endpoint(
-        "127.0.0.1", acquirer.port, response_timeout_s=0.5, ready_timeout_s=1.0, backoff_first_s=0.02
+        "127.0.0.1", acquirer.port, response_timeout_s=1.2, ready_timeout_s=1.0, backoff_first_s=0.02
     )
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
