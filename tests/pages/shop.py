@@ -1,4 +1,4 @@
-"""The pages on real parts (PostgreSQL, acquirer process, HTTP server) in a thread beside the test that looks at them."""
+"""The pages on real parts (PostgreSQL, acquirer process, HTTP server), in a thread beside the test."""
 
 from __future__ import annotations
 
