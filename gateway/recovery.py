@@ -23,6 +23,7 @@ from gateway.errors import GatewayError
 from gateway.model import Attempt, Ended, Kind, Operation, Payment
 from gateway.states import AttemptState, OperationState, PaymentStatus
 from ledger.errors import LedgerError
+from ledger.points import RECOVERY_CLAIMED, reach
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +66,8 @@ async def _recover(gw: Gateway, kinds: Iterable[Kind], limit: int) -> int:
     }
     async with gw.engine.begin() as conn:
         claimed = (await conn.execute(_CLAIM, params)).all()
+    if claimed:
+        reach(RECOVERY_CLAIMED)
     for op_id, payment_id in claimed:
         await _try(gw, payment_id, op_id)
     return len(claimed)

@@ -22,6 +22,7 @@ from gateway.model import Kind, Operation, Payment
 from gateway.states import OperationState
 from ledger.errors import Refusal
 from ledger.model import Posted, Unit
+from ledger.points import SETTLEMENT_BOOKED, reach
 from ledger.post import post
 
 log = structlog.get_logger(__name__)
@@ -39,6 +40,7 @@ async def import_settlement(gw: Gateway, book_id: int, data: bytes, name: str) -
     async with gw.engine.begin() as conn:
         resolved = await _resolve(gw, conn, book_id, file)
         done = await import_file(await driver(conn), book_id, file, now=gw.clock(), random=gw.random)
+        reach(SETTLEMENT_BOOKED)
     log.info(
         "settlement_imported", name=name, file_id=done.file_id, resolved=resolved, replayed=done.replayed
     )

@@ -59,6 +59,7 @@ class Supervisor:
         self._logs = home / "log"
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
         self._running: dict[str, tuple[Program, subprocess.Popen[bytes]]] = {}
+        self._once: dict[str, Mapping[str, str]] = {}
         self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Supervisor:
@@ -96,8 +97,10 @@ class Supervisor:
             process.wait()
             log.warning("process killed, it did not stop", name=name)
 
-    def kill(self, name: str) -> None:
-        """kill -9, as a fault would; it is restarted."""
+    def kill(self, name: str, *, once: Mapping[str, str] | None = None) -> None:
+        """kill -9, as a fault would; it is restarted. ``once``: added to the environment of the next start alone."""
+        if once:
+            self._once[name] = once
         self._running[name][1].kill()
 
     def pid(self, name: str) -> int:
@@ -107,7 +110,7 @@ class Supervisor:
         with (self._logs / f"{program.name}.log").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", *program.arguments],
-                env=self._environment,
+                env={**self._environment, **self._once.pop(program.name, {})},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,

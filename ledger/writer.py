@@ -26,6 +26,7 @@ from ledger.errors import (
     WriterClosed,
 )
 from ledger.model import Result, Unit
+from ledger.points import WRITER_COMMITTED, WRITER_POSTED, reach
 from ledger.post import post
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
@@ -169,7 +170,9 @@ class Writer:
             self._conn = await self._connect()
         try:
             results = await post(self._conn, self._book_id, units, now=self._clock())
+            reach(WRITER_POSTED)
             await self._conn.commit()
+            reach(WRITER_COMMITTED)
         except _ROLLED_BACK:
             if not self._conn.closed:
                 await self._conn.rollback()

@@ -34,6 +34,7 @@ from banks.outcomes import (
     UnknownReason,
 )
 from banks.references import BankReference
+from ledger.points import RAIL_ANSWERED, RAIL_SENDING, reach
 
 _ECOMMERCE_ENTRY, _ECOMMERCE_CONDITION = "810", "59"
 
@@ -200,7 +201,9 @@ class CardRail:
         except MalformedMessage:
             return NotSent(ref, NotSentReason.UNSENDABLE)
         request = Message(mti, fields)
+        reach(RAIL_SENDING)
         answer = await self._connection.exchange(request)
+        reach(RAIL_ANSWERED)
         return outcome(ref, request, answer, amount=amount, currency=currency)
 
 
