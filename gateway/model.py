@@ -225,7 +225,8 @@ def attempt_state(attempt: Attempt, operations: Iterable[Operation]) -> AttemptS
 @dataclass(frozen=True, slots=True)
 class Payment:
     """What a merchant asks to be paid. ``book_id``, ``plan``, ``fee_returned``, ``tolerance_bps`` are as
-    agreed when it was made. ``max_attempts``: how often a customer may try; ``expires_at``: until when.
+    agreed when it was made. ``max_attempts``: how often a customer may try; ``expires_at``: until when;
+    ``hold_valid_s``: how long an authorization holds.
 
     ``version`` counts its changes and guards each (``gateway.store``).
     """
@@ -243,6 +244,7 @@ class Payment:
     fee_returned: bool = False
     tolerance_bps: int = 0
     max_attempts: int = 5
+    hold_valid_s: int = 604_800
     reference: str = ""
     description: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)

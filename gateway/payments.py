@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from types import MappingProxyType
 from uuid import UUID
 
@@ -30,13 +30,15 @@ MAX_METADATA = 20
 @dataclass(frozen=True, slots=True)
 class NewPayment:
     """``amount`` in minor units of ``currency``. ``tolerance_bps``: by how much captures may exceed it, at most
-    what the merchant has agreed with us. ``reference``: the merchant's own name for it.
+    what the merchant has agreed with us. ``hold_valid_s``: how long an authorization holds, at most (and by
+    default) as long as our policy. ``reference``: the merchant's own name for it.
     """
 
     amount: int
     currency: str
     capture_method: CaptureMethod = CaptureMethod.AUTOMATIC
     tolerance_bps: int = 0
+    hold_valid_s: int | None = None
     reference: str = ""
     description: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType[str, str]({}))
@@ -81,6 +83,9 @@ async def _new_payment(
 ) -> Payment:
     if not 0 <= new.tolerance_bps <= merchant.tolerance_bps:
         raise Invalid("tolerance_bps", f"between 0 and {merchant.tolerance_bps}")
+    longest_s = int(gw.policy.hold_valid.total_seconds())
+    if new.hold_valid_s is not None and not 1 <= new.hold_valid_s <= longest_s:
+        raise Invalid("authorization_valid_s", f"between 1 and {longest_s}")
     now = gw.clock()
     return Payment(
         id=id,
@@ -95,6 +100,7 @@ async def _new_payment(
         fee_returned=merchant.fee_returned,
         tolerance_bps=new.tolerance_bps,
         max_attempts=gw.policy.max_attempts,
+        hold_valid_s=new.hold_valid_s or longest_s,
         reference=new.reference,
         description=new.description,
         metadata=dict(new.metadata),
@@ -227,7 +233,7 @@ def _approved(
     if op.state is not OperationState.SENDING or attempt is None or attempt.id != op.attempt_id:
         return ()
     now = gw.clock()
-    expires_at = now + gw.policy.hold_valid
+    expires_at = now + timedelta(seconds=payment.hold_valid_s)
     op = exchange.answered(op, outcome, now=now, policy=gw.policy)
     after = payment.with_operation(op).with_attempt(replace(attempt, hold_expires_at=expires_at))
     if capture is not None:

@@ -78,7 +78,7 @@ payment = _table(
     "id",
     uuid="id merchant_id",
     text="status ended currency capture_method method reference description",
-    int="fee_bps gst_bps tolerance_bps max_attempts",
+    int="fee_bps gst_bps tolerance_bps max_attempts hold_valid_s",
     minor="book_id amount fee_fixed authorized capturing captured voiding voided refunding refunded version",
     flag="fee_returned",
     json="metadata",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uvicorn
 import uvloop
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.app import create_app
@@ -25,8 +26,9 @@ def serve(settings: Settings, database: Database) -> None:
 
 async def _serve(settings: Settings, database: Database) -> None:
     url = settings.public_url or f"http://{settings.api_host}:{settings.api_port}"
-    pool = AsyncConnectionPool(
-        database.app_dsn, min_size=1, max_size=20, open=False, check=AsyncConnectionPool.check_connection
+    check = AsyncConnectionPool[AsyncConnection].check_connection
+    pool = AsyncConnectionPool[AsyncConnection](
+        database.app_dsn, min_size=1, max_size=20, open=False, check=check
     )
     async with open_gateway(settings, database) as gateway, pool:
         async with pool.connection() as conn:

@@ -64,7 +64,6 @@ async def get_balance(request: ApiRequest) -> Response[bytes]:
         _TAG,
         AccountList,
         query=AccountsQuery,
-        problems=(),
     ),
 )
 async def list_accounts(request: ApiRequest) -> Response[bytes]:

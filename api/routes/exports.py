@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from typing import Annotated, Literal
 
-from ledger.export import export_journal
 from litestar import get
 from litestar.response import Stream
 from pydantic import Field
 
 from api.books import sight_of
+from api.dependencies import AppDependencies
+from api.errors import RateLimited
 from api.operation import ApiRequest, reads
 from api.policy import Audience, Scope
 from api.schemas.ledger import BookQuery, Number
+from ledger.export import export_journal
 
 MEDIA_TYPES = {
     "jsonl": "application/x-ndjson",
@@ -22,6 +25,7 @@ MEDIA_TYPES = {
     "ledger": "text/plain; charset=utf-8",
 }
 _SUFFIX = {"jsonl": "jsonl", "csv": "csv", "hledger": "journal", "ledger": "ledger"}
+_BUSY_S = 5
 
 
 class ExportQuery(BookQuery):
@@ -44,31 +48,38 @@ class ExportQuery(BookQuery):
         query=ExportQuery,
     ),
 )
-async def export(request: ApiRequest) -> Stream:
+async def export_book(request: ApiRequest) -> Stream:
     """Every journal in order, with flat memory. An answer that is cut short ends without its last chunk."""
     asked = request.asked(ExportQuery)
     sight = await sight_of(request.deps, request.auth, asked.book)
-
-    async def chunks() -> AsyncIterator[bytes]:
-        async with request.deps.pool.connection() as conn:
-            lines = export_journal(
-                conn, sight.book_id, asked.format, after_seq=asked.after, through_seq=asked.through
-            )
-            async for chunk in lines:
-                yield chunk
-
+    chunks = _chunks(request.deps, sight.book_id, asked)
     # The first chunk is made before the answer begins, so that a refusal can still be a problem document.
-    stream = chunks()
-    first = await anext(stream, b"")
-
-    async def whole() -> AsyncIterator[bytes]:
-        yield first
-        async for chunk in stream:
-            yield chunk
-
+    first = await anext(chunks, b"")
     name = f"journal-{sight.book_id}.{_SUFFIX[asked.format]}"
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Stream(whole(), media_type=MEDIA_TYPES[asked.format], headers=headers)
+    return Stream(_whole(first, chunks), media_type=MEDIA_TYPES[asked.format], headers=headers)
 
 
-routes = (export,)
+async def _chunks(deps: AppDependencies, book_id: int, asked: ExportQuery) -> AsyncGenerator[bytes]:
+    # A slow reader keeps a connection for as long as it reads: few at a time, or they would take them all.
+    if deps.exporting.locked():
+        raise RateLimited(_BUSY_S)
+    async with deps.exporting, deps.pool.connection() as conn:
+        await conn.set_autocommit(True)  # no transaction that idles between chunks
+        try:
+            async for chunk in export_journal(
+                *(conn, book_id, asked.format), after_seq=asked.after, through_seq=asked.through
+            ):
+                yield chunk
+        finally:
+            await conn.set_autocommit(False)
+
+
+async def _whole(first: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield first
+        async for chunk in rest:
+            yield chunk
+
+
+routes = (export_book,)

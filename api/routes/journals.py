@@ -65,9 +65,7 @@ def _fits(journal: read.JournalView, asked: JournalsQuery, own: frozenset[str] |
 
 @get(
     "/v1/journals",
-    **reads(
-        Scope.JOURNALS_READ, "Journals, newest first", _TAG, JournalList, query=JournalsQuery, problems=()
-    ),
+    **reads(Scope.JOURNALS_READ, "Journals, newest first", _TAG, JournalList, query=JournalsQuery),
 )
 async def list_journals(request: ApiRequest) -> Response[bytes]:
     """A merchant sees those that touch its accounts."""

@@ -80,6 +80,7 @@ async def create_payment(request: ApiRequest) -> Response[bytes]:
         currency=body.currency,
         capture_method=CaptureMethod(body.capture_method),
         tolerance_bps=body.tolerance_bps,
+        hold_valid_s=body.authorization_valid_s,
         reference=body.reference,
         description=body.description,
         metadata=body.metadata,

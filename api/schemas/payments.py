@@ -19,7 +19,8 @@ Reference = Annotated[
     StringConstraints(pattern=r"^[!-~]{0,64}$"),
     Field(description="The merchant's own name for it, e.g. an order number", examples=["order-1001"]),
 ]
-PaymentId = Annotated[str, StringConstraints(pattern=r"^pay_[0-9a-z]{26}$")]
+ID_BODY = r"[0-7][0-9a-hjkmnp-tv-z]{25}$"  # gateway.ids
+PaymentId = Annotated[str, StringConstraints(pattern=r"^pay_" + ID_BODY)]
 _CARD_NUMBER = Field(
     json_schema_extra={"pattern": "^[0-9][0-9 -]{10,22}[0-9]$", "examples": ["4111 1111 1111 1111"]},
     min_length=12,
@@ -50,7 +51,7 @@ class Instrument(Closed):
     """A card, or the token of one that this merchant has used before."""
 
     card: CardBody | None = None
-    card_token: Annotated[str, StringConstraints(pattern=r"^card_[0-9a-z]{26}$")] | None = None
+    card_token: Annotated[str, StringConstraints(pattern=r"^card_" + ID_BODY)] | None = None
 
     def given(self) -> Card | str | None:
         """Raises ``CardInvalid``."""
@@ -74,6 +75,12 @@ class NewPaymentBody(Instrument):
     currency: CurrencyCode
     capture_method: Literal["automatic", "manual"] = "automatic"
     tolerance_bps: Annotated[int, Field(ge=0, le=10_000)] = 0
+    authorization_valid_s: Annotated[
+        int | None,
+        Field(
+            ge=1, le=604_800, description="How long an authorization holds, in seconds", examples=[604_800]
+        ),
+    ] = None
     reference: Reference = ""
     description: Description = ""
     metadata: Metadata = Field(default_factory=dict)

@@ -65,6 +65,7 @@ CREATE TABLE gateway.payment (
   fee_returned   boolean NOT NULL,
   tolerance_bps  integer NOT NULL CHECK (tolerance_bps BETWEEN 0 AND 10000),
   max_attempts   integer NOT NULL CHECK (max_attempts BETWEEN 1 AND 100),
+  hold_valid_s   integer NOT NULL CHECK (hold_valid_s > 0),
   authorized     gateway.minor NOT NULL,
   capturing      gateway.minor NOT NULL,
   captured       gateway.minor NOT NULL,
