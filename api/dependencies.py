@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -61,6 +62,11 @@ class AppDependencies:
     @cached_property
     def token_rate(self) -> RateLimit:
         return RateLimit(per_second=self.token_per_second, burst=self.token_burst, clock=self.clock)
+
+    @cached_property
+    def exporting(self) -> asyncio.Semaphore:
+        """How many exports may stream at a time."""
+        return asyncio.Semaphore(3)
 
     @cached_property
     def home_books(self) -> dict[UUID, int]:

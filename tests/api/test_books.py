@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 from uuid import uuid4
 
 import pytest
@@ -136,3 +138,40 @@ async def test_an_account_that_is_not_there_is_404(api: Api, account: str) -> No
     auditor = await api.caller(None)
     answer = await auditor.get(f"/v1/accounts/{account}/statement", currency="INR")
     assert answer.status_code == 404
+
+
+@pytest.mark.parametrize("format", ["jsonl", "csv", "hledger", "ledger"])
+async def test_the_journal_is_exported_in_each_format(api: Api, format: str) -> None:
+    await some_moves(api, [100, 20, 3])
+    auditor = await api.caller(None)
+    answer = await auditor.get("/v1/exports/journal", format=format)
+    assert answer.status_code == 200, answer.text
+    assert "attachment" in answer.headers["content-disposition"]
+    assert answer.headers["cache-control"] == "no-store"
+    assert CASH in answer.text
+
+
+async def test_the_lines_of_an_export_are_the_preimages_of_the_leaf_hashes(api: Api) -> None:
+    await some_moves(api, [100, 20, 3])
+    auditor = await api.caller(None)
+    lines = (await auditor.get("/v1/exports/journal", after=1)).content.splitlines()
+    hashes = [hashlib.sha256(b"\x00" + line).hexdigest() for line in lines]
+    shown = (await auditor.get("/v1/journals")).json()["data"]
+    assert hashes == [j["leaf_hash"] for j in reversed(shown) if j["seq"] > 1]
+
+
+async def test_an_export_of_no_book_is_a_problem_and_not_an_empty_file(api: Api) -> None:
+    auditor = await api.caller(None)
+    answer = await auditor.get("/v1/exports/journal", book=77)
+    assert (answer.status_code, answer.json()["code"]) == (404, "book_unknown")
+
+
+async def test_exports_that_nobody_reads_do_not_take_every_connection(api: Api) -> None:
+    await some_moves(api, [1])
+    auditor = await api.caller(None)
+    async with contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(api.deps.exporting)
+        answer = await auditor.get("/v1/exports/journal")
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+    assert (await auditor.get("/v1/exports/journal")).status_code == 200

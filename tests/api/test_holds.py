@@ -45,7 +45,9 @@ async def test_a_hold_is_placed_increased_captured_in_part_and_released(api: Api
     assert (ended["status"], ended["released"], ended["remaining"]) == ("ended", 250, 0)
     again = await caller.post(f"{path}/capture", {"amount": 1})
     assert (again.status_code, again.json()["code"]) == (409, "hold_ended")
-    balances = {a["path"]: a for a in (await caller.get("/v1/accounts")).json()["data"] if a["currency"] == "INR"}
+    balances = {
+        a["path"]: a for a in (await caller.get("/v1/accounts")).json()["data"] if a["currency"] == "INR"
+    }
     assert balances[wallet]["available"] == balances[wallet]["posted"] == 650
     assert balances[available(merchant)]["available"] == 350
 

@@ -9,14 +9,23 @@ from typing import Any
 
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, Phase, settings
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis.errors import Unsatisfiable
 from openapi_spec_validator import OpenAPIV31SpecValidator
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi import checks
 
 from api.app import STATIC
 from api.policy import Scope
 from tests.api.conftest import Api
 
 EXAMPLES = 15
+CHECKS = [
+    schemathesis.checks.not_a_server_error,
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_schema_conformance,
+]
 
 
 async def test_the_description_is_valid_openapi_3_1(api: Api) -> None:
@@ -82,17 +91,18 @@ def fuzz(document: dict[str, Any], url: str, token: str) -> None:
     failures: list[str] = []
     for result in schema.get_all_operations():
         operation = result.ok()
-        try:
-            one_operation(operation, token)
-        except Exception as error:
-            failures.append(f"{operation.label}: {error}")
+        for mode in GenerationMode:
+            try:
+                one_operation(operation, mode, token)
+            except (AssertionError, BaseExceptionGroup) as error:
+                failures.append(f"{operation.label} ({mode.value}): {error!r}")
     assert not failures, "\n\n".join(failures)
 
 
-def one_operation(operation: Any, token: str) -> None:
-    from hypothesis import given
+def one_operation(operation: Any, mode: GenerationMode, token: str) -> None:
+    headers = {} if operation.path == "/oauth/token" else {"Authorization": f"Bearer {token}"}
 
-    @given(case=operation.as_strategy())
+    @given(case=operation.as_strategy(generation_mode=mode))
     @settings(
         max_examples=EXAMPLES,
         deadline=None,
@@ -102,16 +112,9 @@ def one_operation(operation: Any, token: str) -> None:
         suppress_health_check=list(HealthCheck),
     )
     def run(case: Any) -> None:
-        headers = {} if operation.path == "/oauth/token" else {"Authorization": f"Bearer {token}"}
-        response = case.call(headers=headers)
-        case.validate_response(
-            response,
-            checks=[
-                schemathesis.checks.not_a_server_error,
-                schemathesis.openapi.checks.status_code_conformance,
-                schemathesis.openapi.checks.content_type_conformance,
-                schemathesis.openapi.checks.response_schema_conformance,
-            ],
-        )
+        case.validate_response(case.call(headers=headers), checks=CHECKS)
 
-    run()
+    try:
+        run()
+    except Unsatisfiable:
+        assert mode is GenerationMode.NEGATIVE  # an operation without a value to get wrong

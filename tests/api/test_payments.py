@@ -109,7 +109,9 @@ async def test_a_bank_that_does_not_answer_leaves_the_payment_unknown(bank_api: 
 
 
 @pytest.mark.parametrize("body", [payment(), payment(card=card())])
-async def test_a_repeated_key_gives_the_same_bytes_and_one_payment(bank_api: Api, body: dict[str, Any]) -> None:
+async def test_a_repeated_key_gives_the_same_bytes_and_one_payment(
+    bank_api: Api, body: dict[str, Any]
+) -> None:
     caller = await shop(bank_api)
     first = await caller.post("/v1/payments", body, key="k")
     again = await caller.post("/v1/payments", body, key="k")
@@ -158,7 +160,9 @@ async def test_a_checkout_session_is_a_link_given_once(bank_api: Api) -> None:
     CheckoutView.model_validate_json(first.content, strict=True)
     assert first.json()["url"].startswith("https://pay.example.test/pay/")
     assert (await caller.post("/v1/checkout_sessions", body, key="k")).content == first.content
-    other = await caller.post("/v1/checkout_sessions", body | {"return_url": "https://evil.example/"}, key="k")
+    other = await caller.post(
+        "/v1/checkout_sessions", body | {"return_url": "https://evil.example/"}, key="k"
+    )
     assert other.json()["code"] == "idempotency_mismatch"
     async with bank_api.deps.pool.connection() as conn:
         rows = await (await conn.execute("SELECT sealed_body FROM api.idempotency")).fetchall()

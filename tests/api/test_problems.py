@@ -36,7 +36,8 @@ def every_error() -> list[type[Exception]]:
         kind = waiting.pop()
         found.append(kind)
         waiting += kind.__subclasses__()
-    return found
+    # The bank's simulator is another process; what it raises never gets here.
+    return [k for k in found if not k.__module__.startswith("banks.simulators")]
 
 
 def import_all(package: ModuleType) -> None:
@@ -106,7 +107,9 @@ def assert_problem(answer: httpx.Response, status: int, code: str) -> None:
         ("GET", "/oauth/token", 405, "method_not_allowed"),
     ],
 )
-async def test_what_is_not_there_is_a_problem(api: Api, method: str, path: str, status: int, code: str) -> None:
+async def test_what_is_not_there_is_a_problem(
+    api: Api, method: str, path: str, status: int, code: str
+) -> None:
     answer = await api.http.request(method, path)
     assert_problem(answer, status, code)
     if status == 405:
@@ -131,7 +134,9 @@ async def test_what_is_not_there_is_a_problem(api: Api, method: str, path: str, 
         (b" " * 70_000, "application/json", 413, "body_too_large"),
     ],
 )
-async def test_a_body_that_cannot_be_read(api: Api, content: bytes, kind: str, status: int, code: str) -> None:
+async def test_a_body_that_cannot_be_read(
+    api: Api, content: bytes, kind: str, status: int, code: str
+) -> None:
     caller = await api.caller(None)
     headers = caller.headers | {"Content-Type": kind, "Idempotency-Key": "k"}
     assert_problem(await api.http.post("/v1/holds", content=content, headers=headers), status, code)
