@@ -52,10 +52,12 @@ class JudgeRefused(JudgeError):
 
 
 def hledger(path: Path) -> Figures:
-    """Balances as hledger has them, after ``check --strict``. ``path``: an export of format ``hledger``."""
-    _run("hledger", path, "check", "--strict")
+    """Balances as hledger has them under ``--strict`` (the checks of ``hledger check --strict``).
+
+    ``path``: an export of format ``hledger``.
+    """
     table = _run(
-        *("hledger", path, "balance", "--flat", "--empty", "--no-total"),
+        *("hledger", path, "balance", "--strict", "--flat", "--empty", "--no-total"),
         *("--layout=bare", "--output-format=csv"),
     )
     rows = csv.DictReader(table.splitlines())
