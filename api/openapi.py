@@ -1,7 +1,7 @@
 """The OpenAPI 3.1 document, made from what the routes declare (``api.operation``).
 
 Not Litestar's own generator: it describes pydantic models by a converter of its own, which drops patterns and
-strictness, and always serves documentation routes of its own beside it (docs/adr/0105-http-edge.md).
+strictness, and always serves documentation routes of its own beside it (docs/adr/0011-the-http-edge.md).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The token endpoint, the key set and the server's metadata (RFC 6749, 7517, 8414).
 
-The endpoint is our own ~100 lines and not authlib's: see docs/adr/0104-oauth.md.
+The endpoint is our own ~100 lines and not authlib's: see docs/adr/0010-oauth-in-our-own-code.md.
 """
 
 from __future__ import annotations
