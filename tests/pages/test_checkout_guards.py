@@ -179,3 +179,13 @@ def test_what_is_no_form_of_ours_is_answered_with_a_page(
     answer = http.post(link, content=body, headers={"content-type": kind})
     assert answer.status_code == status
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_names_and_references_are_text_and_never_markup(shop: Shop, http: httpx.Client) -> None:
+    hostile = "<script>alert(1)</script> {merchant} \"'&"
+    merchant = shop.merchant(hostile)
+    payment = shop.payment(merchant, reference=hostile, description=hostile)
+    link = shop.link(payment)
+    for page in (http.get(link), http.post(link, data=form(key_on(http, link))), http.get(link)):
+        assert "<script>alert" not in page.text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt; {merchant}" in http.get(link).text
