@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +60,7 @@ class Supervisor:
         self._environment = {**os.environ, **environment, "PYTHONUNBUFFERED": "1"}
         self._running: dict[str, tuple[Program, subprocess.Popen[bytes]]] = {}
         self._once: dict[str, Mapping[str, str]] = {}
+        self._statuses: dict[str, list[int]] = {}
         self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Supervisor:
@@ -106,6 +107,10 @@ class Supervisor:
     def pid(self, name: str) -> int:
         return self._running[name][1].pid
 
+    def statuses(self, name: str) -> Sequence[int]:
+        """How it has ended so far, each time: exit status, or minus the signal that killed it."""
+        return self._statuses.get(name, [])
+
     def _launch(self, program: Program) -> None:
         with (self._logs / f"{program.name}.log").open("ab") as output:
             process = subprocess.Popen(
@@ -124,6 +129,7 @@ class Supervisor:
             await asyncio.sleep(RESTART_AFTER_S)
             for name, (program, process) in list(self._running.items()):
                 if process.poll() is not None:
+                    self._statuses.setdefault(name, []).append(process.returncode)
                     log.warning("process died, starting it again", name=name, status=process.returncode)
                     self._launch(program)
 

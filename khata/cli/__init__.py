@@ -19,6 +19,7 @@ COMMANDS = {
     "export": "Take the journal away: jsonl, csv, hledger, ledger.",
     "import": "Import a bank's settlement file.",
     "audit": "Check every invariant on the database.",
+    "sql": "Run SQL with the rights of a role.",
     "states": "Show the transition tables of payments.",
 }
 

@@ -28,8 +28,10 @@ T = TypeVar("T")
 
 EXPECTED = (KhataError, LedgerError, BanksError, GatewayError, psycopg.OperationalError, OSError)
 
-console = Console()
-stderr = Console(stderr=True)
+# Account paths look like emoji codes to rich (`:Bank:`); what is piped into a file is not cut to 80 columns.
+WIDTH = None if sys.stdout.isatty() else 160
+console = Console(emoji=False, highlight=False, width=WIDTH)
+stderr = Console(stderr=True, emoji=False, highlight=False)
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 book_option = click.option("--book", default=None, help="The book's name (default: KHATA_BOOK, else main).")

@@ -58,10 +58,12 @@ async def _tell(settings: Settings, database: Database, seed: int) -> None:
             console.rule("3. Funds become payable; refunds after that come out of them")
             console.print(f"  {await acts.pay_out_funds(story)} captures' funds released")
             console.print(f"  {await acts.refund_after_settlement(story)} refunds")
+            await acts.settle(story)
             console.rule("4. The books")
             await acts.show_books(story)
             console.rule("5. The proof")
             await acts.compare_with_bank(story)
+            await acts.clearing_is_zero(story)
     await _prove(settings, database, story)
 
 

@@ -29,7 +29,7 @@ def command(file: Path, book: str | None, as_json: bool) -> None:
 
     Example: `khata import .khata/meridian/settlement/meridian-20261122-inr.txt`
     """
-    settings = Settings()
+    settings, data = Settings(), file.read_bytes()
 
     async def work(database: Database) -> SettlementImport:
         async with await AsyncConnection.connect(database.app_dsn) as conn:
@@ -38,7 +38,7 @@ def command(file: Path, book: str | None, as_json: bool) -> None:
             if book_id is None:
                 raise BookMissing(name)
         async with open_gateway(settings, database) as gw:
-            return await import_settlement(gw, book_id, file.read_bytes(), file.name)
+            return await import_settlement(gw, book_id, data, file.name)
 
     result = with_database(work)
     if as_json:

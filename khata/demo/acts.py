@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from banks import reconcile
+from banks.accounts import receivable, refunds_in_transit
 from gateway import funds
 from gateway.core import Gateway
 from khata.cli.books_command import trial_balance_table
@@ -51,6 +52,7 @@ class Story:
     seed: int
     book_id: int = 0
     players: tuple[tuple[Member, Player], ...] = ()
+    imported: set[str] = field(default_factory=set[str])
 
 
 @asynccontextmanager
@@ -100,10 +102,11 @@ async def _play(story: Story, scenes: Sequence[tuple[str, int, Scene]], *, quiet
 
 
 async def settle(story: Story, *, quiet: bool = False) -> None:
-    """The bank cuts its files for today; each is imported twice by ``khata import``, the second changes nothing."""
+    """The bank cuts its files; each is imported twice by ``khata import``, and the second changes nothing."""
     async with aiohttp.ClientSession() as http, http.post(f"{story.stage.acquirer}/settlement") as answer:
-        files = (await answer.json())["files"]
+        files = [file for file in (await answer.json())["files"] if file["file_id"] not in story.imported]
     for file in files:
+        story.imported.add(file["file_id"])
         for _ in range(2):
             said = await run_khata(story.stage, "import", file["path"])
             if not quiet:
@@ -170,6 +173,22 @@ async def show_books(story: Story) -> None:
         for member, _ in story.players:
             owner, name = member.merchant.owner, member.merchant.name
             story.console.print(await merchant_table(conn, story.book_id, owner, name, member.currency))
+
+
+async def clearing_is_zero(story: Story) -> None:
+    """Everything captured is settled and every refund confirmed: the accounts that must return to zero have."""
+    async with await AsyncConnection.connect(story.database.audit_dsn) as conn:
+        clearing = [
+            balance
+            for path in (receivable(MERIDIAN), refunds_in_transit(MERIDIAN))
+            for balance in await read.balances(conn, story.book_id, prefix=path)
+        ]
+    for balance in clearing:
+        if balance.posted:
+            raise StoryFailed(
+                f"{balance.path} holds {major(balance.posted, balance.currency)} {balance.currency}"
+            )
+    story.console.print("  [green]✓[/] what the bank owed us and refunds in transit are back at zero")
 
 
 async def compare_with_bank(story: Story) -> None:
