@@ -1,0 +1,164 @@
+"""kill -9 of every process at marked points and random moments, while merchants go on paying: I3 to I8 and I16.
+
+``make chaos CYCLES=50 SEED=7``: more of it, from another seed. A failure prints the seed that replays its faults.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import shutil
+import signal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import aiohttp
+import pytest
+from psycopg.conninfo import conninfo_to_dict
+
+from ledger.points import SETTLEMENT_BOOKED, VARIABLE
+from tests.chaos import judge
+from tests.chaos.faults import SHORT, cycles, strike
+from tests.chaos.shopper import ANSWER_TIMEOUT, GOOD, Client, Log, Shopper
+from tests.chaos.system import System, durable_system, eventually, khata, system_on
+from tests.server import Server, temporary_home
+
+SEED = int(os.environ.get("SEED") or 20261122)
+CYCLES = int(os.environ.get("CYCLES") or SHORT)
+SHOPPERS = 3  # of each merchant
+PAYMENT = {
+    "amount": 125_000,
+    "currency": "INR",
+    "capture_method": "manual",
+    "card": {"number": GOOD[0], "expiry_month": 12, "expiry_year": 2030, "cvv": "123"},
+}
+
+
+async def test_nothing_acknowledged_is_lost_whatever_is_killed(tmp_path: Path) -> None:
+    log = Log(tmp_path / "acknowledged.jsonl")
+    async with durable_system() as system, clients_of(system, log) as clients:
+        try:
+            told_by_file = await shop_under_fire(system, clients)
+            await judge.at_rest(system, told_by_file)
+            await find_nothing(system, log)
+            await settle_with_a_kill(system)
+            await judge.at_rest(system)
+            await find_nothing(system, log)
+            await judge_every_answer(system, clients, log)
+        except BaseException:
+            print(f"replay: make chaos CYCLES={CYCLES} SEED={SEED}\n{system.said()}")
+            raise
+
+
+async def shop_under_fire(system: System, clients: list[Client]) -> list[str]:
+    """Payments, captures, refunds and holds while everything is killed; the references of those a file will tell."""
+    stop = asyncio.Event()
+    first = [
+        Shopper(client, f"m{client.merchant}", random.Random(SEED + client.merchant)) for client in clients
+    ]
+    more = [
+        Shopper(client, f"m{client.merchant}s{n}", random.Random(f"{SEED}-{client.merchant}-{n}"))
+        for client in clients
+        for n in range(SHOPPERS)
+    ]
+    await asyncio.gather(*(shopper.told_by_the_file() for shopper in first))
+    async with asyncio.TaskGroup() as group:
+        for shopper in more:
+            group.create_task(shopper.play(stop))
+        for number, (cycle, dice) in enumerate(cycles(SEED, CYCLES)):
+            began = perf_counter()
+            await strike(system, cycle, dice)
+            name = cycle.companion.__name__
+            print(
+                f"cycle {number}: api at {cycle.point}:{cycle.times}, {name}, {perf_counter() - began:.1f} s"
+            )
+        stop.set()
+    return [f"{shopper.name}-file" for shopper in first]
+
+
+async def find_nothing(system: System, log: Log) -> None:
+    assert await judge.audit_findings(system) == []
+    assert await judge.differences_with_bank(system) == []
+    assert log.broken == []
+
+
+async def judge_every_answer(system: System, clients: list[Client], log: Log) -> None:
+    told = log.read()
+    assert await judge.done_otherwise(system, told) == []
+    assert await judge.lost(clients, told) == []
+    assert await judge.answered_otherwise(clients, told) == []
+    killed = {name: len(system.stage.supervisor.statuses(name)) for name in ("api", "worker", "acquirer")}
+    print(f"{len(told)} requests acknowledged, {log.retries} asked again; ended by force: {killed}")
+
+
+async def settle_with_a_kill(system: System) -> None:
+    """Every file is imported by a process that dies just before it commits, and then by one that does not."""
+    files = (await system.bank("POST", "/settlement"))["files"]
+    assert files
+    for file in files:
+        before = await system.rows("SELECT count(*) FROM ledger.journal")
+        status, said = await khata(system, "import", file["path"], once={VARIABLE: SETTLEMENT_BOOKED})
+        assert status == -signal.SIGKILL, said
+        assert await system.rows("SELECT count(*) FROM ledger.journal") == before
+        status, said = await khata(system, "import", file["path"])
+        assert status == 0, said
+        assert "imported:" in said
+
+
+@pytest.mark.parametrize(
+    ("setting", "booked"),
+    [({"hang": True}, False), ({"latency_ms": 5000}, True)],
+    ids=["before it has booked it", "before it has answered"],
+)
+async def test_a_bank_killed_in_the_middle_of_an_authorization_is_told_to_reverse_it(
+    server: Server, tmp_path: Path, setting: dict[str, Any], booked: bool
+) -> None:
+    log = Log(tmp_path / "acknowledged.jsonl")
+    async with quick_system(server) as system, clients_of(system, log) as (client, *_):
+        await system.ready()
+        await system.bank("POST", "/settings", json=setting)
+        asking = asyncio.create_task(client.post("/v1/payments", PAYMENT, "cut"))
+
+        async def bank_has_it() -> bool:
+            assert not asking.done(), asking
+            if booked:
+                return bool((await system.bank("GET", "/book"))["entries"])
+            return bool(await system.rows("SELECT FROM gateway.operation WHERE state = 'sending'"))
+
+        await eventually(bank_has_it, "the bank has the request")
+        system.kill("acquirer")
+        payment = await asking
+        assert (payment["status"], payment["outcome"]) == ("processing", "unknown")
+        assert payment["unknown_since"]
+        assert payment["next_check_at"]
+        after = await Shopper(client, "cut", random.Random(0)).known(payment)
+        assert (after["status"], after["authorized"]) == ("requires_payment_method", 0)
+        await judge.at_rest(system)
+        book = await system.bank("GET", "/book")
+        kinds = [entry["kind"] for entry in book["entries"]]
+        assert kinds == (["authorization", "reversal"] if booked else ["reversal"])
+        assert book["open"] == []
+        assert await system.rows("SELECT FROM ledger.hold") == []
+        await find_nothing(system, log)
+
+
+@asynccontextmanager
+async def quick_system(server: Server) -> AsyncGenerator[System]:
+    """On a database of the test session's server, which is not killed."""
+    with server.fresh_database() as database, temporary_home() as home:
+        # The roles are the server's: another home must know the same passwords.
+        shutil.copy(Path(server.home) / "secrets.json", home)
+        name = str(conninfo_to_dict(database.app_dsn)["dbname"])
+        async with system_on(server.admin_dsn, home, name=name) as system:
+            yield system
+
+
+@asynccontextmanager
+async def clients_of(system: System, log: Log) -> AsyncGenerator[list[Client]]:
+    """A client of each merchant."""
+    async with aiohttp.ClientSession(timeout=ANSWER_TIMEOUT) as http:
+        yield [Client(http, system, number, log) for number in range(len(system.members))]
