@@ -17,7 +17,10 @@ from gateway.errors import (
 )
 from gateway.payments import NewPayment
 from gateway.states import PaymentStatus as S
+from khata.database import Database
+from tests.banks.acquirer import AcquirerProcess
 from tests.gateway.world import DECLINED, GOOD, World, card
+from tests.gateway.world import world as make_world
 
 BOOKED = {
     "Assets:Receivable:meridian": 100_000,
@@ -336,3 +339,48 @@ async def test_a_stored_card_pays_again_by_its_token(world: World) -> None:
         world.gw, world.merchant.id, NewPayment(500, "INR"), card=payment.current.token
     )
     assert again.status is S.SUCCEEDED
+
+
+async def test_two_processes_capturing_one_payment_never_exceed_it(world: World) -> None:
+    payment = await world.authorized(100_000)
+    async with world.another_process() as (other, _):
+        tries = [
+            captures.capture(gw, world.merchant.id, payment.id, 5_000)
+            for gw in (world.gw, other)
+            for _ in range(16)
+        ]
+        results = await asyncio.gather(*tries, return_exceptions=True)
+    refused = [r for r in results if isinstance(r, BaseException)]
+    assert len(refused) == 12
+    assert all(isinstance(r, AmountExceeded | StateConflict) for r in refused), refused
+    assert await world.balances() == BOOKED
+    await world.check()
+
+
+async def test_a_merchant_whose_fee_is_returned_pays_nothing_for_a_refunded_sale(
+    database: Database, acquirer: AcquirerProcess
+) -> None:
+    async with make_world(database, acquirer, fee_returned=True) as world:
+        payment = await world.captured()
+        for amount in (33_333, 33_333, None):
+            refund = await refunds.refund(world.gw, world.merchant.id, payment.id, amount)
+            assert refund.status == "succeeded"
+        sums = await world.balances()
+        assert set(sums) <= {"Assets:Receivable:Merchant", "Liabilities:Merchant:Available"}
+        assert sums.get("Assets:Receivable:Merchant", 0) == sums.get("Liabilities:Merchant:Available", 0)
+        await world.check()
+
+
+async def test_captures_may_exceed_the_authorization_by_what_was_agreed(
+    database: Database, acquirer: AcquirerProcess
+) -> None:
+    async with make_world(database, acquirer, tolerance_bps=1_000) as world:
+        payment = await world.authorized(tolerance_bps=1_000)
+        with pytest.raises(AmountExceeded) as refused:
+            await captures.capture(world.gw, world.merchant.id, payment.id, 110_001)
+        assert refused.value.allowed == 110_000
+        # This bank takes no more than it has authorized: its decline leaves the payment as it was.
+        payment = await captures.capture(world.gw, world.merchant.id, payment.id, 110_000)
+        assert payment.status is S.REQUIRES_CAPTURE
+        assert payment.last_refusal is not None
+        await world.check()

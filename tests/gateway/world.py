@@ -14,11 +14,12 @@ from typing import Any
 
 import orjson
 import psycopg
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from banks.card.connection import Endpoint
 from banks.card.rail import CardRail
-from gateway import events, merchants, payments, store
+from gateway import events, merchants, payments, store, tables
 from gateway.cards import Card, Cvv, Pan
 from gateway.core import Gateway, Policy
 from gateway.fees import FeePlan
@@ -86,6 +87,11 @@ class World:
     database: Database
     merchant: Merchant
     book_id: int
+    keys: Keys
+
+    def another_process(self) -> contextlib.AbstractAsyncContextManager[tuple[Gateway, int]]:
+        """A second gateway on the same database and bank."""
+        return gateway(self.database, self.acquirer, self.clock, self.keys)
 
     @property
     def owner(self) -> str:
@@ -138,10 +144,6 @@ class World:
     async def check(self) -> None:
         """What must hold after anything: stored rows are the fold, funds are the Pending accounts, Σ = 0."""
         async with self.gw.engine.connect() as conn:
-            from sqlalchemy import select
-
-            from gateway import tables
-
             rows = (await conn.execute(select(tables.payment))).mappings().all()
             for row in rows:
                 payment = await store.load(conn, row["id"])
@@ -165,39 +167,48 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(
-    database: Database, acquirer: AcquirerProcess, *, policy: Policy = QUICK, **merchant: Any
-) -> AsyncIterator[World]:
-    clock = Clock()
+async def gateway(
+    database: Database, acquirer: AcquirerProcess, clock: Clock, keys: Keys, policy: Policy = QUICK
+) -> AsyncIterator[tuple[Gateway, int]]:
+    """A gateway as one process has it, with pool, writer and rail of its own; and the book it writes."""
     engine = create_async_engine(
         database.app_dsn.replace("postgresql://", "postgresql+psycopg://"), pool_size=20, max_overflow=20
     )
-    keys = Keys("k1", {"k1": os.urandom(32)}, os.urandom(32))
     endpoint = Endpoint(
         "127.0.0.1", acquirer.port, response_timeout_s=1.2, ready_timeout_s=1.0, backoff_first_s=0.02
     )
+
+    async def connect() -> psycopg.AsyncConnection[Any]:
+        return await psycopg.AsyncConnection.connect(database.app_dsn)
+
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(engine.dispose)
         rail = CardRail(BANK, endpoint, acquirer=ACQUIRER_ID, clock=clock, random=random.Random(7).random)
         await stack.enter_async_context(rail)
-        async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
+        async with await connect() as conn:
             book_id = await create_book(conn, name="main", now=clock())
-
-        async def connect() -> psycopg.AsyncConnection[Any]:
-            return await psycopg.AsyncConnection.connect(database.app_dsn)
-
         writer = await stack.enter_async_context(Writer(connect, book_id, clock=clock))
-        gw = Gateway(
-            engine=engine,
-            writers=lambda _: writer,
-            rails={BANK: rail},
-            vault=Vault(keys, os.urandom),
-            clock=clock,
-            ids=Ids(clock),
-            random=os.urandom,
-            policy=policy,
+        yield (
+            Gateway(
+                engine=engine,
+                writers=lambda _: writer,
+                rails={BANK: rail},
+                vault=Vault(keys, os.urandom),
+                clock=clock,
+                ids=Ids(clock),
+                random=os.urandom,
+                policy=policy,
+            ),
+            book_id,
         )
+
+
+@contextlib.asynccontextmanager
+async def world(database: Database, acquirer: AcquirerProcess, **merchant: Any) -> AsyncIterator[World]:
+    """A gateway with one merchant; keywords change the merchant."""
+    clock, keys = Clock(), Keys("k1", {"k1": os.urandom(32)}, os.urandom(32))
+    async with gateway(database, acquirer, clock, keys) as (gw, book_id):
         plans = {"INR": PLAN, "JPY": PLAN, "KWD": FeePlan(bps=250, fixed=10)}
         made = NewMerchant("Chai Stall", book_id, BANK, plans)
         shop = await merchants.create_merchant(gw, replace(made, **merchant))
-        yield World(gw, clock, acquirer, database, shop, book_id)
+        yield World(gw, clock, acquirer, database, shop, book_id, keys)
