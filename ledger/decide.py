@@ -98,8 +98,7 @@ def decide(state: State, units: Sequence[Unit]) -> Decisions:
             result = refusal
         else:
             for row in decisions.journals[mark[0] :]:
-                stored = Stored(row.seq, row.journal.id, row.canonical)
-                state.sources[row.journal.source] = state.journals[row.seq] = stored
+                state.sources[row.journal.source] = state.journals[row.seq]
         decisions.results.append(result)
     return decisions
 
@@ -142,6 +141,7 @@ def _book(state: State, journal: Journal, decisions: Decisions) -> None:
         lines=[_canonical_posting(line) for line in lines],
     )
     decisions.journals.append(JournalRow(journal, seq, effective_at, len(lines), text))
+    state.journals[seq] = Stored(seq, journal.id, text)  # what comes later in the batch may reverse it
     state.head = seq
 
 

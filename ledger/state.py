@@ -156,5 +156,7 @@ class State:
                 del self.holds[hold_id]
             else:
                 before[0].restore(before[1])
+        for seq in range(self._head_before + 1, self.head + 1):
+            del self.journals[seq]
         self.head = self._head_before
         self.reversed = set(self._reversed_before)

@@ -1,0 +1,232 @@
+"""The real ledger beside an independent model: random batches, replays, holds, floors, statuses, closed days and
+clocks, compared after every step. A failure prints the steps and the blob that replay it.
+
+``KHATA_HYPOTHESIS=long`` runs many more and longer examples.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from dataclasses import asdict, fields, replace
+from datetime import date, timedelta
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
+
+from khata.database import Database
+from ledger import errors
+from ledger import model as m
+from ledger.books import change_account, create_book, open_accounts
+from ledger.post import post
+from tests import strategies as draw
+from tests.ledger.model import AccountTerms, LedgerModel, Outcome
+from tests.ledger.recompute import differences
+from tests.ledger.words import AUTHORIZATIONS, CREDIT_WALLET, ESCROW, FEES, ISSUERS, NOW, PENDING_A, WALLET
+
+LONG = os.environ.get("KHATA_HYPOTHESIS") == "long"
+SETTINGS = settings(
+    max_examples=1500 if LONG else 40,
+    stateful_step_count=60 if LONG else 20,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=list(HealthCheck),
+    phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],
+)
+ACCOUNTS = [
+    m.NewAccount(ESCROW, "INR"),
+    m.NewAccount(WALLET, "INR", floor=0),
+    m.NewAccount(CREDIT_WALLET, "INR", floor=-100),
+    m.NewAccount(PENDING_A, "INR", floor=0),
+    m.NewAccount(FEES, "INR"),
+    m.NewAccount(AUTHORIZATIONS, "INR"),
+    m.NewAccount(ISSUERS, "INR"),
+    m.NewAccount("Assets:Bank:Meridian:Operating", "INR", floor=-50),
+    m.NewAccount(ESCROW, "JPY"),
+    m.NewAccount(WALLET, "JPY", floor=0),
+    m.NewAccount(WALLET, "KWD", floor=10),
+    m.NewAccount(ESCROW, "KWD"),
+]
+# A floor above an empty account's nothing cannot be opened: it is raised once there is money.
+OPENED = [replace(account, floor=0) if account.floor == 10 else account for account in ACCOUNTS]
+KEYS = [(account.path, account.currency) for account in OPENED]
+
+
+class Driver:
+    """One event loop, one connection as the application and one as the owner, for every example."""
+
+    def __init__(self, database: Database) -> None:
+        self.runner = asyncio.Runner()
+        self.app = self.run(psycopg.AsyncConnection.connect(database.app_dsn))
+        self.owner = self.run(psycopg.AsyncConnection.connect(database.owner_dsn, autocommit=True))
+
+    def run(self, awaitable: Any) -> Any:
+        return self.runner.run(awaitable)
+
+    def close(self) -> None:
+        self.run(self.app.close())
+        self.run(self.owner.close())
+        self.runner.close()
+
+    def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
+        async def fetch() -> list[tuple[Any, ...]]:
+            cursor = await self.app.execute(query, values)
+            found = await cursor.fetchall()
+            await self.app.rollback()
+            return found
+
+        return self.run(fetch())
+
+
+def outcome(result: m.Result) -> Outcome:
+    """A real result as the model says it."""
+    if isinstance(result, m.Posted):
+        return "posted", asdict(result)
+    return result.code, {f.name: getattr(result, f.name) for f in fields(result)}
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    def __init__(self, driver: Driver) -> None:
+        super().__init__()
+        self.driver = driver
+        self.book_id: int = driver.run(self._open())
+        self.model = LedgerModel(NOW, {(a.path, a.currency): AccountTerms(a.floor) for a in OPENED})
+        self.words = draw.Words(KEYS, NOW)
+
+    async def _open(self) -> int:
+        book_id = await create_book(self.driver.app, name=f"b{secrets.token_hex(8)}", now=NOW)
+        await open_accounts(self.driver.app, book_id, OPENED, now=NOW)
+        await self.driver.app.commit()
+        return book_id
+
+    async def _post(self, units: list[m.Unit], *, keep: bool) -> list[m.Result]:
+        results = await post(self.driver.app, self.book_id, units, now=self.words.now)
+        await (self.driver.app.commit() if keep else self.driver.app.rollback())
+        return results
+
+    @rule(data=st.data(), tick=draw.TICKS)
+    def post_a_batch(self, data: st.DataObject, tick: timedelta) -> None:
+        self.words.now += tick
+        units = data.draw(draw.batches(self.words), label="batch")
+        real = [outcome(r) for r in self.driver.run(self._post(units, keep=True))]
+        assert real == self.model.post(units, self.words.now)
+        self.words.said += [unit for unit, (code, _) in zip(units, real, strict=True) if code == "posted"]
+        self.words.head = len(self.model.entries)
+        self.words.holds = [*dict.fromkeys([*self.model.hold_ids(), *self.words.holds[-2:]])]
+
+    @rule(data=st.data(), path=st.sampled_from(KEYS), amount=draw.AMOUNTS)
+    def fund(self, data: st.DataObject, path: tuple[str, str], amount: int) -> None:
+        """Without money nothing interesting happens."""
+        if path[0] == ESCROW:
+            return
+        id_ = self.words.new_id()
+        source = m.Source("fund", str(id_), "done")
+        debit_normal = path[0].startswith("Assets")
+        sides = (path[0], ESCROW) if debit_normal else (ESCROW, path[0])
+        unit = m.Unit((m.Journal(id_, "funding", source, (m.Posting(*sides, amount, path[1]),)),))
+        real = [outcome(r) for r in self.driver.run(self._post([unit], keep=True))]
+        assert real == self.model.post([unit], self.words.now)
+        self.words.head = len(self.model.entries)
+
+    @rule(data=st.data())
+    def post_and_roll_back(self, data: st.DataObject) -> None:
+        """The caller's transaction fails: as if nothing had come."""
+        units = data.draw(draw.batches(self.words), label="rolled back")
+        self.driver.run(self._post(units, keep=False))
+
+    @rule(
+        key=st.sampled_from(KEYS),
+        tick=draw.TICKS,
+        floor=st.sampled_from([None, 0, 10, -10, 500, m.MAX_AMOUNT, ...]),
+        status=st.sampled_from([None, None, m.AccountStatus.OPEN, m.AccountStatus.FROZEN, m.AccountStatus.CLOSED]),
+    )
+    def change_an_account(self, key: tuple[str, str], tick: timedelta, floor: Any, status: m.AccountStatus | None) -> None:
+        self.words.now += tick
+        old = self.model.accounts[key]
+        terms = AccountTerms(old.floor if floor is ... else floor, status.value if status else old.status)
+        rule_ = self.model.change(*key, self.words.now, terms)
+        real = self.driver.run(self._change(key, floor, status))
+        assert real == rule_
+
+    async def _change(self, key: tuple[str, str], floor: Any, status: m.AccountStatus | None) -> str | None:
+        conn = self.driver.app
+        try:
+            await change_account(
+                conn, self.book_id, *key, now=self.words.now, reason="test", floor=floor, status=status
+            )
+        except errors.FactRefused as refused:
+            await conn.rollback()
+            return refused.rule
+        except errors.DatabaseRefused as refused:
+            await conn.rollback()
+            assert refused.sqlstate == "KH012"
+            return "closed"
+        await conn.commit()
+        return None
+
+    @precondition(lambda self: self.model.entries)
+    @rule(days=st.integers(-4, 0))
+    def close_a_period(self, days: int) -> None:
+        through: date = (self.model.clock + timedelta(days=days)).date()
+        if self.model.closed_through is not None and through <= self.model.closed_through:
+            return
+        if days == 0:  # today closed: everything is refused until the clock has left the day
+            self.words.now += timedelta(hours=12)
+        self.driver.run(
+            self.driver.owner.execute(
+                "UPDATE ledger.book SET closed_through = %s WHERE book_id = %s", [through, self.book_id]
+            )
+        )
+        self.model.closed_through = through
+
+    @invariant()
+    def balances_and_holds_are_equal(self) -> None:
+        found = self.driver.rows(
+            "SELECT a.path, a.currency, b.floor, b.status, b.seq, a.debit_normal, posted_debits - posted_credits,"
+            " pending_debits, pending_credits FROM ledger.account a JOIN ledger.balance b USING (book_id, account_id)"
+            " WHERE book_id = %s",
+            self.book_id,
+        )
+        for path, currency, floor, status, seq, debit_normal, net, debits, credits in found:
+            posted, inward, outward = (net, debits, credits) if debit_normal else (-net, credits, debits)
+            assert (seq, posted, posted - outward, inward) == self.model.position(path, currency)
+            assert AccountTerms(floor, status) == self.model.accounts[path, currency]
+        holds = self.driver.rows(
+            "SELECT hold_id, held, consumed, captured, released, expired FROM ledger.hold WHERE book_id = %s", self.book_id
+        )
+        assert {h[0]: tuple(h[1:]) for h in holds} == {id_: self.model.fate(id_) for id_ in self.model.hold_ids()}
+        [book] = self.driver.rows("SELECT head, recorded_at FROM ledger.book WHERE book_id = %s", self.book_id)
+        assert book == (len(self.model.entries), self.model.clock)
+
+    def teardown(self) -> None:
+        """Every posting's running balances, canonical line and hash; and every line is the model's."""
+        self.driver.run(self.driver.app.rollback())
+        assert self.driver.run(differences(self.driver.app, self.book_id)) == []
+        lines = self.driver.rows(
+            "SELECT p.journal_seq, d.path, c.path, p.amount, p.currency, p.layer = 1, p.hold_id, j.recorded_at, j.effective_at"
+            " FROM ledger.posting p"
+            " JOIN ledger.account d ON (d.book_id, d.account_id) = (p.book_id, p.debit_account)"
+            " JOIN ledger.account c ON (c.book_id, c.account_id) = (p.book_id, p.credit_account)"
+            " JOIN ledger.journal j ON (j.book_id, j.seq) = (p.book_id, p.journal_seq)"
+            " WHERE p.book_id = %s ORDER BY p.journal_seq, p.line",
+            self.book_id,
+        )
+        assert lines == [
+            (seq, *line[:6], entry.recorded_at, entry.effective_at)
+            for seq, entry in enumerate(self.model.entries, 1)
+            for line in entry.lines
+        ]
+
+
+@pytest.mark.timeout(0 if LONG else 300)
+def test_the_ledger_does_what_the_model_does(shared_database: Database) -> None:
+    driver = Driver(shared_database)
+    try:
+        run_state_machine_as_test(lambda: LedgerMachine(driver), settings=SETTINGS)  # type: ignore[arg-type]
+    finally:
+        driver.close()
