@@ -18,36 +18,11 @@ _LOCK = """
 UPDATE ledger.book SET recorded_at = greatest(recorded_at, %(now)s) WHERE book_id = %(book)s
 RETURNING name, head, recorded_at, closed_through"""
 
-_ACCOUNTS = """
-SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
-       b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
-  FROM ledger.account a JOIN ledger.balance b USING (book_id, account_id)
- WHERE a.book_id = %(book)s AND a.path = ANY(%(paths)s)"""
-
-_ACCOUNTS_BEHIND = """
-SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
-       b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
-  FROM ledger.account a JOIN ledger.balance b USING (book_id, account_id)
- WHERE a.book_id = %(book)s AND a.account_id = ANY(ARRAY(
-       SELECT unnest(ARRAY[debit_account, credit_account]) FROM ledger.hold
-        WHERE book_id = %(book)s AND hold_id = ANY(%(holds)s)
-       UNION
-       SELECT unnest(ARRAY[debit_account, credit_account]) FROM ledger.posting
-        WHERE book_id = %(book)s AND journal_seq = ANY(%(reversed)s)))"""
-
-_SOURCES = """
-SELECT j.source_type, j.source_id, j.source_event, j.seq, j.id, j.canonical
-  FROM unnest(%(types)s::text[], %(ids)s::text[], %(events)s::text[]) AS s(type, id, event)
-  JOIN ledger.journal j ON j.book_id = %(book)s
-   AND j.source_id = s.id AND j.source_type = s.type AND j.source_event = s.event"""
-
-_HOLDS = """
-SELECT h.hold_id, d.path, c.path, d.currency, h.tolerance_bps, h.expires_at,
-       h.held, h.consumed, h.captured, h.released, h.expired
-  FROM ledger.hold h
-  JOIN ledger.account d ON d.book_id = h.book_id AND d.account_id = h.debit_account
-  JOIN ledger.account c ON c.book_id = h.book_id AND c.account_id = h.credit_account
- WHERE h.book_id = %(book)s AND h.hold_id = ANY(%(holds)s)"""
+_SOURCES = "SELECT * FROM ledger.find_sources(%(book)s, %(types)s, %(ids)s, %(events)s)"
+_ACCOUNTS = (
+    "SELECT * FROM ledger.find_accounts(%(book)s, %(paths)s, %(holds)s::uuid[], %(reversed)s::bigint[])"
+)
+_HOLDS = "SELECT * FROM ledger.find_holds(%(book)s, %(holds)s::uuid[])"
 
 _REVERSED = """
 SELECT j.seq, j.id, j.canonical,
@@ -68,18 +43,20 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
         "now": now,
         "holds": holds,
         "reversed": reverses,
-        "paths": list(_paths(journals)),
+        "paths": "\n".join(_paths(journals)),
     }
     given |= _source_columns(journals)
     wanted: dict[str, LiteralString] = {"lock": _LOCK, "sources": _SOURCES, "accounts": _ACCOUNTS}
-    if holds or reverses:
-        wanted |= {"behind": _ACCOUNTS_BEHIND, "holds": _HOLDS, "reversed": _REVERSED}
+    if holds:
+        wanted["holds"] = _HOLDS
+    if reverses:
+        wanted["reversed"] = _REVERSED
     cursors: dict[str, AsyncCursor[Any]] = {}
     async with conn.pipeline():
         for name, sql in wanted.items():
-            # Planned anew each time: a plan kept from the book's first minutes, when its tables were empty and
-            # every index looked alike, walks the whole book for each batch until the next ANALYZE.
-            cursors[name] = await conn.cursor(binary=True).execute(sql, given, prepare=name == "lock")
+            # Reversals are rare: planned anew each time, not once for a book that was young then.
+            prepare = name != "reversed"
+            cursors[name] = await conn.cursor(binary=True).execute(sql, given, prepare=prepare)
     rows = {name: await cursor.fetchall() for name, cursor in cursors.items()}
     if not rows["lock"]:
         raise BookUnknown(book_id)
@@ -97,18 +74,18 @@ def _paths(journals: Iterable[Journal]) -> set[str]:
     return paths
 
 
-def _source_columns(journals: Iterable[Journal]) -> dict[str, list[str]]:
+def _source_columns(journals: Iterable[Journal]) -> dict[str, str]:
     sources = [journal.source for journal in journals]
     return {
-        "types": [s.type for s in sources],
-        "ids": [s.id for s in sources],
-        "events": [s.event for s in sources],
+        "types": "\n".join([s.type for s in sources]),
+        "ids": "\n".join([s.id for s in sources]),
+        "events": "\n".join([s.event for s in sources]),
     }
 
 
 def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
     name, head, recorded_at, closed_through = rows["lock"][0]
-    accounts = [_account(row) for row in [*rows["accounts"], *rows.get("behind", ())]]
+    accounts = [_account(row) for row in rows["accounts"]]
     reversals: list[tuple[int, UUID, str, bool]] = rows.get("reversed", [])
     return State(
         book_id=book_id,

@@ -421,6 +421,66 @@ END $$;
 CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW TABLE AS added
   FOR EACH STATEMENT EXECUTE FUNCTION ledger.journal_appended();
 
+-- ---------------------------------------------------------------- what a batch must know
+
+-- Read by key under the book's lock, however many there are: a hash join would walk the whole book for a large
+-- batch. Lists of words come as text, one a line: a tenth of an array's cost to the client.
+CREATE FUNCTION ledger.find_sources(of_book integer, types text, ids text, events text)
+RETURNS TABLE (source_type text, source_id text, source_event text, seq bigint, id uuid, canonical text)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ BEGIN
+  PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
+  RETURN QUERY
+    SELECT j.source_type, j.source_id, j.source_event, j.seq, j.id, j.canonical
+      FROM unnest(string_to_array(types, E'\n'), string_to_array(ids, E'\n'), string_to_array(events, E'\n')) AS s(type, id, event)
+      JOIN ledger.journal j ON j.book_id = of_book
+       AND j.source_id = s.id AND j.source_type = s.type AND j.source_event = s.event;
+END $$;
+
+-- The accounts of these paths, and those behind these holds and journals (some may come twice).
+CREATE FUNCTION ledger.find_accounts(of_book integer, paths text, holds uuid[], journals bigint[])
+RETURNS TABLE (account_id integer, path text, currency text, debit_normal boolean, status text, floor bigint, seq bigint,
+               posted_debits bigint, posted_credits bigint, pending_debits bigint, pending_credits bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ BEGIN
+  PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
+  RETURN QUERY
+    SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
+           b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
+      FROM ledger.account a JOIN ledger.balance b ON b.book_id = a.book_id AND b.account_id = a.account_id
+     WHERE a.book_id = of_book AND a.path = ANY (string_to_array(paths, E'\n'));
+  IF cardinality(holds) + cardinality(journals) > 0 THEN
+    RETURN QUERY
+      SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
+             b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
+        FROM ledger.account a JOIN ledger.balance b ON b.book_id = a.book_id AND b.account_id = a.account_id
+       WHERE a.book_id = of_book AND a.account_id = ANY (ARRAY(
+             SELECT unnest(ARRAY[h.debit_account, h.credit_account]) FROM ledger.hold h
+              WHERE h.book_id = of_book AND h.hold_id = ANY (holds)
+             UNION
+             SELECT unnest(ARRAY[p.debit_account, p.credit_account]) FROM ledger.posting p
+              WHERE p.book_id = of_book AND p.journal_seq = ANY (journals)));
+  END IF;
+END $$;
+
+CREATE FUNCTION ledger.find_holds(of_book integer, ids uuid[])
+RETURNS TABLE (hold_id uuid, debit text, credit text, currency text, tolerance_bps integer, expires_at timestamptz,
+               held bigint, consumed bigint, captured bigint, released bigint, expired bigint)
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ BEGIN
+  PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
+  RETURN QUERY
+    SELECT h.hold_id, d.path, c.path, d.currency, h.tolerance_bps, h.expires_at,
+           h.held, h.consumed, h.captured, h.released, h.expired
+      FROM ledger.hold h
+      JOIN ledger.account d ON d.book_id = h.book_id AND d.account_id = h.debit_account
+      JOIN ledger.account c ON c.book_id = h.book_id AND c.account_id = h.credit_account
+     WHERE h.book_id = of_book AND h.hold_id = ANY (ids);
+END $$;
+
 -- ---------------------------------------------------------------- books and accounts
 
 CREATE FUNCTION ledger.create_book(book_name text, at timestamptz) RETURNS integer
@@ -517,5 +577,6 @@ GRANT SELECT ON ALL TABLES IN SCHEMA ledger TO khata_app, khata_audit;
 GRANT INSERT ON ledger.journal, ledger.posting TO khata_app;
 GRANT INSERT (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at) ON ledger.hold TO khata_app;
 GRANT UPDATE (recorded_at) ON ledger.book TO khata_app;   -- taking the book's lock is a write (ledger.md, "One write path")
-GRANT EXECUTE ON FUNCTION ledger.create_book, ledger.open_accounts, ledger.change_account TO khata_app;
+GRANT EXECUTE ON FUNCTION ledger.create_book, ledger.open_accounts, ledger.change_account,
+  ledger.plan_for, ledger.find_sources, ledger.find_accounts, ledger.find_holds TO khata_app;
 GRANT SELECT ON ledger.account, ledger.balance, ledger.own_line TO khata_merchant;

@@ -95,9 +95,9 @@ FUNCTIONS = {
     "apply_holds": "ledger.apply_holds(1, 1, 1, now())",
     "explain_balances": "ledger.explain_balances(1, 1, 1, NULL)",
     "legs": "ledger.legs(1, 1, 1)",
-    "follows": "ledger.follows(true, 0::smallint, 1, 1, 1, 0)",
-    "total": "ledger.total(1)",
-    "plan_for": "ledger.plan_for(1)",
+    "find_sources": "ledger.find_sources(1, '', '', '')",
+    "find_accounts": "ledger.find_accounts(1, '', '{}', '{}')",
+    "find_holds": "ledger.find_holds(1, '{}')",
     "follows": "ledger.follows(true, 0::smallint, 1, 1, 1, 0)",
     "total": "ledger.total(1::bigint)",
     "plan_for": "ledger.plan_for(1)",
@@ -107,7 +107,10 @@ FUNCTIONS = {
     "posting_appended": "ledger.posting_appended()",
     "journal_appended": "ledger.journal_appended()",
 }
-FOR_THE_APPLICATION = {"create_book", "open_accounts", "change_account"}
+FOR_THE_APPLICATION = {
+    *("create_book", "open_accounts", "change_account"),
+    *("plan_for", "find_sources", "find_accounts", "find_holds"),
+}
 
 
 async def test_the_functions_of_the_ledger_are_the_ones_attacked_here(scene: Scene) -> None:
