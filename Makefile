@@ -20,10 +20,11 @@ up: run-environment
 	@.venv/bin/khata up $(ARGS)
 
 demo: run-environment
+	@deploy/tools.sh hledger ledger
 	@.venv/bin/khata demo $(ARGS)
 
 test: dev-environment
-	@deploy/test-tools.sh
+	@deploy/tools.sh chromium hledger ledger postgresql
 	@$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 check: dev-environment
@@ -40,7 +41,7 @@ bench: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench $(ARGS)
 
 chaos: dev-environment
-	@deploy/test-tools.sh
+	@deploy/tools.sh chromium hledger ledger postgresql
 	@$(PYTHON) -m pytest tests/chaos $(ARGS)
 
 lock: dev-environment

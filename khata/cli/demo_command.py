@@ -76,7 +76,10 @@ async def _prove(settings: Settings, database: Database, story: acts.Story) -> N
             with path.open("wb") as file:
                 async for chunk in export_journal(conn, story.book_id, name):
                     file.write(chunk)
-            acts.agree(console, balances, name, judge(path))
+            try:
+                acts.agree(console, balances, name, judge(path))
+            except judges.JudgeMissing as missing:
+                console.print(f"  [yellow]not shown[/]: {missing}")
     audits = await audit_database(database)
     for audit in audits:
         console.print(audit_table(audit))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 
 import aiohttp
 import orjson
@@ -105,3 +106,4 @@ def _welcome(stage: Stage, client_id: str, secret: str) -> None:
     click.echo("\n# the journals behind it, the newest first")
     click.echo(f'curl -s "{api}/v1/journals?limit=3" -H "Authorization: Bearer {token}"')
     click.echo("\nCtrl-C stops everything.")
+    sys.stdout.flush()

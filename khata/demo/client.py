@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from uuid import uuid4
 
 import aiohttp
+
+from khata.errors import KhataError
 
 SCOPES = "payments:read payments:write refunds:write accounts:read journals:read"
 TRIES = 5
 
 
-class ApiError(Exception):
+class ApiRefused(KhataError):
     """An answer that is a problem document (RFC 9457)."""
+
+    code: ClassVar[str] = "api_refused"
 
     def __init__(self, status: int, problem: Mapping[str, Any]) -> None:
         self.status = status
@@ -40,7 +44,7 @@ class MerchantClient:
         async with self.http.post(f"{self.api}/oauth/token", data=form, auth=auth) as answer:
             body = await answer.json(content_type=None)
             if answer.status != 200:
-                raise ApiError(answer.status, body)
+                raise ApiRefused(answer.status, body)
             self._token = body["access_token"]
 
     async def get(self, path: str, **query: str) -> Any:
@@ -67,6 +71,6 @@ class MerchantClient:
                 await asyncio.sleep(min(float(answer.headers["Retry-After"]), 2.0))
                 continue
             if answer.status >= 400:
-                raise ApiError(answer.status, body)
+                raise ApiRefused(answer.status, body)
             return body
         raise AssertionError("unreachable")

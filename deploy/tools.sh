@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Debian programs that Khata is compared with, driven by or run on: installed if root, else named.
+#   deploy/tools.sh hledger ledger
+set -euo pipefail
+
+missing=()
+for program in "$@"; do
+    if [ "$program" = postgresql ]; then
+        compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
+    else
+        command -v "$program" >/dev/null || missing+=("$program")
+    fi
+done
+[ ${#missing[@]} -gt 0 ] || exit 0
+
+install=(apt-get install -y --no-install-recommends "${missing[@]}")
+if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+    echo "khata: installing ${missing[*]}" >&2
+    said=$(mktemp)
+    if (apt-get update && DEBIAN_FRONTEND=noninteractive "${install[@]}") >"$said" 2>&1; then
+        rm "$said"
+        exit 0
+    fi
+    tail -n 20 "$said" >&2
+fi
+echo "khata: going on without ${missing[*]}, and what needs them; to have them, as root: ${install[*]}" >&2
