@@ -23,6 +23,7 @@ from api.secrets import ApiSecrets
 SECRET_PREFIX = "khs_"  # noqa: S105  # so that secret scanners can find a leaked one
 _CLIENT_ID = re.compile(r"cli_[a-z2-7]{26}")
 _FORGET_FAILURES = timedelta(days=1)
+_FORGET_ANSWERS = timedelta(days=7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +137,7 @@ async def get_client(conn: psycopg.AsyncConnection, client_id: str) -> Client | 
 
 
 async def sweep(conn: psycopg.AsyncConnection, *, now: datetime) -> None:
-    """Forget used assertions and failed attempts that no longer matter. Never commits."""
+    """Forget used assertions, failed attempts and kept answers that no longer matter. Never commits."""
     await conn.execute("DELETE FROM api.used_assertion WHERE expires_at < %s", (now,))
     await conn.execute("DELETE FROM api.failed_attempt WHERE last_at < %s", (now - _FORGET_FAILURES,))
+    await conn.execute("DELETE FROM api.idempotency WHERE created_at < %s", (now - _FORGET_ANSWERS,))

@@ -118,7 +118,7 @@ async def post_once(
         raise result
     async with deps.pool.connection() as conn:
         known = await replay(conn, deps.secrets, once)
-        return known or await _fill(conn, deps.secrets, once, await answer(conn), status)
+        return known or await _fill(conn, deps, once, await answer(conn), status)
 
 
 async def make_once(
@@ -134,15 +134,18 @@ async def make_once(
         return known
     made = await make()
     async with deps.pool.connection() as conn:
-        await conn.execute(_CLAIM_IF_NEW, _claim(once, deps.clock()))
-        return await _fill(conn, deps.secrets, once, made, status)
+        return await _fill(conn, deps, once, made, status)
 
 
-async def _fill(conn: Conn, secrets: ApiSecrets, once: Once, made: View, status: int) -> Response[bytes]:
-    """Keep ``made`` as the answer, unless another request was faster: what is kept is the answer."""
-    sealed = secrets.seal(made.json_bytes(), once.digest)
+async def _fill(conn: Conn, deps: AppDependencies, once: Once, made: View, status: int) -> Response[bytes]:
+    """Keep ``made`` as the answer, unless another request was faster: what is kept is the answer.
+
+    The key may have to be claimed again: a journal stands for ever, its answer is kept for days.
+    """
+    sealed = deps.secrets.seal(made.json_bytes(), once.digest)
+    await conn.execute(_CLAIM_IF_NEW, _claim(once, deps.clock()))
     await conn.execute(_ANSWER, _key(once) | {"status": status, "body": sealed})
-    kept = await replay(conn, secrets, once)
+    kept = await replay(conn, deps.secrets, once)
     assert kept is not None
     return kept
 

@@ -9,6 +9,7 @@ from uuid import uuid4
 
 import pytest
 
+from api.clients import sweep
 from gateway.merchants import Merchant
 from ledger import model as m
 from tests.api.conftest import Api, Caller
@@ -105,6 +106,35 @@ async def test_a_refused_hold_leaves_its_key_free(api: Api) -> None:
     assert (refused.status_code, refused.json()["code"]) == (409, "insufficient_funds")
     await api.move("Equity:Opening", wallet, 1000)
     assert (await caller.post("/v1/holds", body, key="k")).status_code == 201
+
+
+async def test_a_key_whose_answer_was_forgotten_still_has_no_second_effect(api: Api) -> None:
+    merchant, wallet, caller = await wallet_and_caller(api)
+    body = terms(wallet, available(merchant), 100)
+    first = await caller.post("/v1/holds", body, key="k")
+    async with api.deps.pool.connection() as conn:
+        await sweep(conn, now=api.clock() + timedelta(days=8))
+    again = await caller.post("/v1/holds", body, key="k")
+    assert (again.status_code, again.json()) == (201, first.json())
+    async with api.deps.pool.connection() as conn:
+        await sweep(conn, now=api.clock() + timedelta(days=8))
+    other = await caller.post("/v1/holds", body | {"amount": 101}, key="k")
+    assert other.json()["code"] == "idempotency_mismatch"
+    (account,) = (await caller.get("/v1/accounts", prefix=wallet)).json()["data"]
+    assert account["pending_out"] == 100
+
+
+async def test_a_crash_between_effect_and_answer_loses_neither(api: Api) -> None:
+    """The key was claimed with the journal, and then the process died: the next try answers, and books nothing."""
+    merchant, wallet, caller = await wallet_and_caller(api)
+    body = terms(wallet, available(merchant), 100)
+    first = await caller.post("/v1/holds", body, key="k")
+    async with api.deps.pool.connection() as conn:
+        await conn.execute("UPDATE api.idempotency SET status = NULL, sealed_body = NULL")
+    again = await caller.post("/v1/holds", body, key="k")
+    assert (again.status_code, again.content) == (201, first.content)
+    (account,) = (await caller.get("/v1/accounts", prefix=wallet)).json()["data"]
+    assert account["pending_out"] == 100
 
 
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": ""}, {"Idempotency-Key": "x" * 256}])

@@ -19,7 +19,7 @@ from api.app import STATIC
 from api.policy import Scope
 from tests.api.conftest import Api
 
-EXAMPLES = 15
+EXAMPLES = 8
 CHECKS = [
     schemathesis.checks.not_a_server_error,
     checks.status_code_conformance,
