@@ -6,6 +6,7 @@ die anywhere, and two may do the same work, and the outcome is the same.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 # ISO 8583 response code 25: the bank has no such message, so there is nothing to reverse.
 _ORIGINAL_NOT_FOUND = "25"
+_AT_ONCE = 16
 
 _CLAIM = text("""
 UPDATE gateway.operation SET next_check_at = :until
@@ -68,15 +70,20 @@ async def _recover(gw: Gateway, kinds: Iterable[Kind], limit: int) -> int:
         claimed = (await conn.execute(_CLAIM, params)).all()
     if claimed:
         reach(RECOVERY_CLAIMED)
-    for op_id, payment_id in claimed:
-        await _try(gw, payment_id, op_id)
+    # Side by side: a bank that is silent must not keep one waiting for the other until the claims run out.
+    turns = asyncio.Semaphore(_AT_ONCE)
+    tries = (_try(gw, payment_id, op_id, turns) for op_id, payment_id in claimed)
+    for result in await asyncio.gather(*tries, return_exceptions=True):
+        if isinstance(result, BaseException):
+            raise result
     return len(claimed)
 
 
-async def _try(gw: Gateway, payment_id: UUID, op_id: UUID) -> None:
+async def _try(gw: Gateway, payment_id: UUID, op_id: UUID, turns: asyncio.Semaphore) -> None:
     """One operation; what goes wrong with it must not keep the others waiting, its lease brings it back."""
     try:
-        await recover(gw, payment_id, op_id)
+        async with turns:
+            await recover(gw, payment_id, op_id)
     except (GatewayError, LedgerError) as error:
         log.warning("recovery_failed", operation=str(op_id), code=error.code, error=str(error))
 

@@ -150,7 +150,15 @@ _PLAIN_PAYMENT = (
         "method",
         "fee_returned",
     ),
-    *("tolerance_bps", "max_attempts", "hold_valid_s", "unknown_since", "next_check_at", "reference", "description"),
+    *(
+        "tolerance_bps",
+        "max_attempts",
+        "hold_valid_s",
+        "unknown_since",
+        "next_check_at",
+        "reference",
+        "description",
+    ),
     *("created_at", "expires_at"),
 )
 _PLAIN_ATTEMPT = (

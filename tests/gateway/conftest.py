@@ -9,7 +9,7 @@ import pytest
 
 from khata.database import Database
 from tests.banks.acquirer import AcquirerProcess
-from tests.gateway.world import World
+from tests.gateway.world import PATIENT_S, World
 from tests.gateway.world import world as make_world
 
 LATE_MS = 2000
@@ -26,4 +26,10 @@ def acquirer(tmp_path: Path) -> Iterator[AcquirerProcess]:
 @pytest.fixture
 async def world(database: Database, acquirer: AcquirerProcess) -> AsyncIterator[World]:
     async with make_world(database, acquirer) as made:
+        yield made
+
+
+@pytest.fixture
+async def patient_world(database: Database, acquirer: AcquirerProcess) -> AsyncIterator[World]:
+    async with make_world(database, acquirer, timeout_s=PATIENT_S) as made:
         yield made

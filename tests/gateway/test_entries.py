@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -302,3 +304,10 @@ def test_funds_taken_are_given_back_whole(nets: list[tuple[int, bool]], amount: 
     back = funds.give_back(taken.after, taken.amount)
     assert back.amount == taken.amount
     assert back.after == before
+
+
+def test_every_kind_of_journal_has_its_example_in_the_documentation() -> None:
+    root = Path(__file__).parents[2]
+    made = re.findall(r'(?:_journal\(id, |kind=)"([a-z_]+)"', (root / "gateway/entries.py").read_text())
+    shown = re.findall(r"^\| `([a-z_]+)` \|", (root / "docs/gateway.md").read_text(), re.MULTILINE)
+    assert set(made) == set(shown)

@@ -47,7 +47,8 @@ async def test_keys_are_each_merchants_and_each_routes_own(world: World) -> None
     assert len(await world.rows("SELECT FROM gateway.payment")) == 2
 
 
-async def test_a_request_that_is_still_running_is_not_run_again(world: World) -> None:
+async def test_a_request_that_is_still_running_is_not_run_again(patient_world: World) -> None:
+    world = patient_world
     world.acquirer.post("/settings", {"latency_ms": 400})
     answers = await asyncio.gather(*(create(world, idem("k")) for _ in range(16)), return_exceptions=True)
     assert sum(isinstance(a, Answer) for a in answers) == 1
@@ -55,7 +56,8 @@ async def test_a_request_that_is_still_running_is_not_run_again(world: World) ->
     assert len(world.acquirer.entries(kind="authorization")) == 1
 
 
-async def test_captures_at_once_under_one_key_capture_once(world: World) -> None:
+async def test_captures_at_once_under_one_key_capture_once(patient_world: World) -> None:
+    world = patient_world
     payment = await world.authorized()
     gw, m = world.gw, world.merchant.id
     request = idem("k")
@@ -71,7 +73,8 @@ async def test_captures_at_once_under_one_key_capture_once(world: World) -> None
     assert (await world.get(payment)).totals.captured == 100
 
 
-async def test_refunds_at_once_under_one_key_refund_once(world: World) -> None:
+async def test_refunds_at_once_under_one_key_refund_once(patient_world: World) -> None:
+    world = patient_world
     await world.captured()
     payment = await world.captured()
     gw, m = world.gw, world.merchant.id
@@ -117,7 +120,8 @@ async def test_after_a_crash_the_key_answers_with_what_became_of_it(
     assert len(await world.rows("SELECT FROM gateway.payment")) == 1
 
 
-async def test_a_slow_answer_never_replaces_the_one_given_after_the_lease(world: World) -> None:
+async def test_a_slow_answer_never_replaces_the_one_given_after_the_lease(patient_world: World) -> None:
+    world = patient_world
     world.acquirer.post("/settings", {"latency_ms": 800})
     slow = asyncio.create_task(create(world, idem("k")))
     await asyncio.sleep(0.4)

@@ -297,7 +297,8 @@ async def test_a_fee_larger_than_the_capture_becomes_a_debt(world: World) -> Non
     await world.check()
 
 
-async def test_sixty_four_captures_at_once_never_exceed_the_authorization(world: World) -> None:
+async def test_sixty_four_captures_at_once_never_exceed_the_authorization(patient_world: World) -> None:
+    world = patient_world
     payment = await world.authorized(100_000)
     tries = [captures.capture(world.gw, world.merchant.id, payment.id, 2_500) for _ in range(64)]
     results = await asyncio.gather(*tries, return_exceptions=True)
@@ -311,7 +312,8 @@ async def test_sixty_four_captures_at_once_never_exceed_the_authorization(world:
     await world.check()
 
 
-async def test_sixty_four_refunds_at_once_never_exceed_the_capture(world: World) -> None:
+async def test_sixty_four_refunds_at_once_never_exceed_the_capture(patient_world: World) -> None:
+    world = patient_world
     await world.captured(100_000)
     payment = await world.captured(100_000)
     tries = [refunds.refund(world.gw, world.merchant.id, payment.id, 2_500) for _ in range(64)]
@@ -323,7 +325,8 @@ async def test_sixty_four_refunds_at_once_never_exceed_the_capture(world: World)
     await world.check()
 
 
-async def test_two_confirms_at_once_make_one_attempt(world: World) -> None:
+async def test_two_confirms_at_once_make_one_attempt(patient_world: World) -> None:
+    world = patient_world
     payment = await world.new()
     tries = [payments.confirm(world.gw, world.merchant.id, payment.id, card()) for _ in range(8)]
     results = await asyncio.gather(*tries, return_exceptions=True)
@@ -341,7 +344,8 @@ async def test_a_stored_card_pays_again_by_its_token(world: World) -> None:
     assert again.status is S.SUCCEEDED
 
 
-async def test_two_processes_capturing_one_payment_never_exceed_it(world: World) -> None:
+async def test_two_processes_capturing_one_payment_never_exceed_it(patient_world: World) -> None:
+    world = patient_world
     payment = await world.authorized(100_000)
     async with world.another_process() as (other, _):
         tries = [
@@ -365,9 +369,7 @@ async def test_a_merchant_whose_fee_is_returned_pays_nothing_for_a_refunded_sale
         for amount in (33_333, 33_333, None):
             refund = await refunds.refund(world.gw, world.merchant.id, payment.id, amount)
             assert refund.status == "succeeded"
-        sums = await world.balances()
-        assert set(sums) <= {"Assets:Receivable:Merchant", "Liabilities:Merchant:Available"}
-        assert sums.get("Assets:Receivable:Merchant", 0) == sums.get("Liabilities:Merchant:Available", 0)
+        assert await world.balances() == {}
         await world.check()
 
 
