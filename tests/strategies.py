@@ -13,7 +13,9 @@ from ledger import model as m
 from ledger.ids import uuid7
 
 # Small amounts meet floors and each other; the largest one meets the range.
-AMOUNTS = st.one_of(st.integers(1, 120), st.integers(1, 120), st.sampled_from([1, 999, 10**6, m.MAX_AMOUNT]))
+AMOUNTS = st.integers(0, 19).flatmap(
+    lambda n: st.integers(1, 60) if n < 17 else st.sampled_from([999, 10**6, m.MAX_AMOUNT])
+)
 TOLERANCES = st.sampled_from([0, 0, 1, 1000, 3333, 10_000])
 KINDS = st.sampled_from(["transfer", "fee", "correction"])
 TEXTS = st.sampled_from(["", "settled", "₹ 5 – café", '"quoted" \\ back/slash'])
@@ -26,11 +28,12 @@ TICKS = st.one_of(
 
 @dataclass
 class Words:
-    """What journals may be drawn from. ``holds`` and ``journals`` grow with the book; ``said`` is every unit so far."""
+    """What journals may be drawn from: ``holds`` ever placed, those still ``live``, every unit ``said`` so far."""
 
     accounts: Sequence[tuple[str, str]]
     now: datetime
     holds: list[UUID] = field(default_factory=list)
+    live: list[UUID] = field(default_factory=list)
     head: int = 0
     said: list[m.Unit] = field(default_factory=list)
     numbers: int = 0
@@ -54,10 +57,12 @@ def postings(draw: st.DrawFn, words: Words) -> m.Posting:
 
 @st.composite
 def hold_actions(draw: st.DrawFn, words: Words) -> m.HoldAction:
-    """Placing, or something with a hold: mostly one that was placed, sometimes one that nobody knows."""
-    if not words.holds or draw(st.integers(0, 3)) == 0:
+    """Placing, or something with a hold: mostly a live one, sometimes one that has ended or that nobody knows."""
+    chance = draw(st.integers(0, 19))
+    if not words.holds or chance < 6:
         return draw(places(words))
-    hold_id = draw(st.one_of(st.sampled_from(words.holds), st.sampled_from(words.holds), st.builds(words.new_id)))
+    known = words.live if words.live and chance < 17 else words.holds
+    hold_id = draw(st.sampled_from(known)) if chance < 19 else words.new_id()
     return draw(
         st.one_of(
             st.builds(m.Increase, st.just(hold_id), AMOUNTS),
@@ -74,9 +79,11 @@ def places(draw: st.DrawFn, words: Words) -> m.Place:
     pair = draw(postings(words))
     again = words.holds and draw(st.integers(0, 15)) == 15
     hold_id = draw(st.sampled_from(words.holds)) if again else words.new_id()
-    expires_at = draw(st.none() | st.timedeltas(timedelta(minutes=-5), timedelta(hours=2)).map(words.now.__add__))
-    if hold_id not in words.holds:
+    minutes = draw(st.none() | st.integers(-1, 60))
+    expires_at = None if minutes is None else words.now + timedelta(minutes=minutes)
+    if hold_id not in words.holds:  # what follows in the batch may use it, whether it will stand or not
         words.holds.append(hold_id)
+        words.live.append(hold_id)
     return m.Place(hold_id, pair.debit, pair.credit, pair.amount, pair.currency, expires_at, draw(TOLERANCES))
 
 
@@ -94,8 +101,8 @@ def captures(draw: st.DrawFn, words: Words, hold_id: UUID) -> m.Capture:
 
 @st.composite
 def journals(draw: st.DrawFn, words: Words) -> m.Journal:
-    form = draw(st.sampled_from(["postings", "postings", "hold", "hold", "hold", "reversal"]))
-    own = draw(st.lists(postings(words), min_size=1, max_size=4)) if form == "postings" else []
+    form = draw(st.sampled_from([*["postings"] * 4, *["hold"] * 5, "reversal"]))
+    own = draw(st.lists(postings(words), min_size=1, max_size=3)) if form == "postings" else []
     action = draw(hold_actions(words)) if form == "hold" else None
     if action is not None and draw(st.integers(0, 4)) == 0:
         own = draw(st.lists(postings(words), max_size=2))
@@ -106,7 +113,11 @@ def journals(draw: st.DrawFn, words: Words) -> m.Journal:
         source=m.Source("test", f"s{words.numbers}", "done"),
         postings=tuple(own),
         hold=action,
-        effective_at=draw(st.none() | st.timedeltas(timedelta(days=-3), timedelta(days=1)).map(words.now.__add__)),
+        effective_at=draw(
+            st.none()
+            | st.none()
+            | st.timedeltas(timedelta(days=-3), timedelta(days=1)).map(words.now.__add__)
+        ),
         description=draw(TEXTS),
         metadata=draw(METADATA),
         reverses=draw(st.integers(1, words.head + 2)) if form == "reversal" else None,
@@ -115,7 +126,9 @@ def journals(draw: st.DrawFn, words: Words) -> m.Journal:
 
 @st.composite
 def new_units(draw: st.DrawFn, words: Words) -> m.Unit:
-    return m.Unit(tuple(draw(st.lists(journals(words), min_size=1, max_size=3))))
+    return m.Unit(
+        tuple(draw(st.lists(journals(words), min_size=1, max_size=draw(st.sampled_from([1, 1, 3])))))
+    )
 
 
 @st.composite
@@ -145,7 +158,11 @@ def repeated_units(draw: st.DrawFn, words: Words) -> m.Unit:
 
 
 def batches(words: Words) -> st.SearchStrategy[list[m.Unit]]:
-    unit = st.one_of(new_units(words), new_units(words), repeated_units(words)) if words.said else new_units(words)
+    unit = (
+        st.one_of(new_units(words), new_units(words), repeated_units(words))
+        if words.said
+        else new_units(words)
+    )
     return st.lists(unit, min_size=1, max_size=6)
 
 

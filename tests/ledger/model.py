@@ -16,7 +16,7 @@ from uuid import UUID
 from ledger import model as m
 
 
-class Refused(Exception):  # noqa: N818 - a value of the model, raised only inside it
+class Refused(Exception):
     """Why a unit does not stand: the stable code, and the facts under their published names."""
 
     def __init__(self, code: str, **facts: Any) -> None:
@@ -262,7 +262,8 @@ def says_the_same(journal: m.Journal, entry: Entry) -> bool:
     return (
         (journal.kind, journal.description, dict(journal.metadata))
         == (stands.kind, stands.description, dict(stands.metadata))
-        and (journal.postings, journal.hold, journal.reverses) == (stands.postings, stands.hold, stands.reverses)
+        and (journal.postings, journal.hold, journal.reverses)
+        == (stands.postings, stands.hold, stands.reverses)
         and journal.effective_at in (None, entry.effective_at)
     )
 
