@@ -6,7 +6,7 @@ no trace, so the next one is judged as if it had never come.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
@@ -91,15 +91,11 @@ def decide(state: State, units: Sequence[Unit]) -> Decisions:
         state.begin()
         mark = len(decisions.journals), len(decisions.postings), len(decisions.holds)
         try:
-            result: Result = replay(state, unit) or _stand(state, unit, decisions)
+            decisions.results.append(replay(state, unit) or _stand(state, unit, decisions))
         except errors.Refusal as refusal:
             state.undo()
             del decisions.journals[mark[0] :], decisions.postings[mark[1] :], decisions.holds[mark[2] :]
-            result = refusal
-        else:
-            for row in decisions.journals[mark[0] :]:
-                state.sources[row.journal.source] = state.journals[row.seq]
-        decisions.results.append(result)
+            decisions.results.append(refusal)
     return decisions
 
 
@@ -120,24 +116,27 @@ def _stand(state: State, unit: Unit, decisions: Decisions) -> Posted:
     first = state.head + 1
     for journal in unit.journals:
         _book(state, journal, decisions)
-    return Posted(tuple(range(first, state.head + 1)), tuple(j.id for j in unit.journals))
+    for seq, journal in enumerate(unit.journals, start=first):
+        state.sources[journal.source] = state.journals[seq]
+    return Posted(tuple(range(first, state.head + 1)), tuple([j.id for j in unit.journals]))
 
 
 def _book(state: State, journal: Journal, decisions: Decisions) -> None:
     seq = state.head + 1
     effective_at = journal.effective_at or state.recorded_at
-    lines = list(journal_lines(state, journal, decisions))
+    lines = journal_lines(state, journal, decisions)
     accounts = [(_account(state, line.debit, line), _account(state, line.credit, line)) for line in lines]
     _check_period(state, effective_at)
     hold_id = journal.hold.hold_id if journal.hold else None
     for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
         decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
+    recorded = state.recorded_text
     text = canonical.canonical_line(
         journal,
         book=state.book,
         seq=seq,
-        effective_at=effective_at,
-        recorded_at=state.recorded_at,
+        effective_at=recorded if journal.effective_at is None else canonical.rfc3339(effective_at),
+        recorded_at=recorded,
         lines=[_canonical_posting(line) for line in lines],
     )
     decisions.journals.append(JournalRow(journal, seq, effective_at, len(lines), text))
@@ -146,26 +145,25 @@ def _book(state: State, journal: Journal, decisions: Decisions) -> None:
 
 
 def _canonical_posting(line: Line) -> dict[str, str]:
-    posting = {
-        "amount": str(line.amount),
-        "credit": line.credit,
-        "currency": line.currency,
-        "debit": line.debit,
-        "layer": canonical.LAYER_NAMES[line.layer],
-    }
-    if line.action is not None:
-        posting["hold"] = canonical.HOLD_ACTIONS[line.action]
-    return posting
+    return canonical.posting_line(
+        line.debit,
+        line.credit,
+        line.amount,
+        line.currency,
+        line.layer,
+        None if line.action is None else canonical.HOLD_ACTIONS[line.action],
+    )
 
 
 def _account(state: State, path: str, line: Line) -> Account:
     account = state.accounts.get((path, line.currency))
     if account is None:
         raise errors.AccountUnknown(path, line.currency)
-    if account.status == "closed":
-        raise errors.AccountClosed(path)
-    if account.status == "frozen" and line.amount > 0:  # what is held may still be given back
-        raise errors.AccountFrozen(path)
+    if account.status != "open":
+        if account.status == "closed":
+            raise errors.AccountClosed(path)
+        if line.amount > 0:  # frozen: what is held may still be given back
+            raise errors.AccountFrozen(path)
     return account
 
 
@@ -178,17 +176,14 @@ def _move(
     state: State, line: Line, debit: Account, credit: Account, seq: int, number: int, hold_id: UUID | None
 ) -> PostingRow:
     """Book one line on both accounts; the floor holds after every line (invariant I3)."""
-    for account, is_debit in ((debit, True), (credit, False)):
-        state.touch(account)
-        before = account.available
-        account.add(line.amount, line.layer, is_debit)
-        if account.floor is not None and account.available < account.floor:
-            raise errors.InsufficientFunds(
-                account.path, account.currency, before, account.floor, before - account.available
-            )
+    _, _, amount, currency, layer, action = line
+    state.touch(debit)
+    debit.add(amount, layer, True)
+    state.touch(credit)
+    credit.add(amount, layer, False)
     return PostingRow(
         seq,
-        line.amount,
+        amount,
         debit.seq,
         debit.posted,
         debit.posted - debit.outgoing,
@@ -200,24 +195,22 @@ def _move(
         debit.id,
         credit.id,
         number,
-        line.layer,
-        line.currency,
-        line.action,
-        hold_id if line.action is not None else None,
+        layer,
+        currency,
+        action,
+        None if action is None else hold_id,
     )
 
 
-def journal_lines(state: State, journal: Journal, decisions: Decisions) -> Iterator[Line]:
+def journal_lines(state: State, journal: Journal, decisions: Decisions) -> list[Line]:
     """Every line of a journal: the hold's first (what it gives back is available to the rest), then its own."""
     if journal.reverses is not None:
-        yield from _mirror(state, journal.reverses)
-    if journal.hold is not None:
-        yield from _hold_lines(state, journal.hold, decisions)
-    for p in journal.postings:
-        yield Line(p.debit, p.credit, p.amount, p.currency, p.layer)
+        return _mirror(state, journal.reverses)
+    own = [Line(p.debit, p.credit, p.amount, p.currency, p.layer, None) for p in journal.postings]
+    return own if journal.hold is None else _hold_lines(state, journal.hold, decisions) + own
 
 
-def _mirror(state: State, seq: int) -> Iterator[Line]:
+def _mirror(state: State, seq: int) -> list[Line]:
     stored = state.journals.get(seq)
     if stored is None:
         raise errors.JournalUnknown(seq)
@@ -226,10 +219,12 @@ def _mirror(state: State, seq: int) -> Iterator[Line]:
     fields = orjson.loads(stored.canonical)
     if "hold" in fields:
         raise errors.NotReversible(seq)
-    state.reversed.add(seq)
+    state.reverse(seq)
     # Last line first: what the journal built up in order comes down in the opposite one.
-    for p in reversed(fields["postings"]):
-        yield Line(p["credit"], p["debit"], int(p["amount"]), p["currency"], Layer.POSTED)
+    return [
+        Line(p["credit"], p["debit"], int(p["amount"]), p["currency"], Layer.POSTED)
+        for p in reversed(fields["postings"])
+    ]
 
 
 def _hold_lines(state: State, action: HoldAction, decisions: Decisions) -> list[Line]:

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import NamedTuple
 from uuid import UUID
 
-from ledger.errors import AmountTooLarge
+from ledger.canonical import rfc3339
+from ledger.errors import AmountTooLarge, InsufficientFunds
 from ledger.model import Layer, Source
 
 # Half of what 64 bits hold: posted less outgoing, both at their worst, still fits.
 SUM_MAX = 2**62
+
+Balances = tuple[int, int, int, int, int, int]
 
 
 @dataclass(slots=True)
@@ -42,10 +46,13 @@ class Account:
         return self.posted - self.outgoing
 
     def add(self, amount: int, layer: Layer, debit: bool) -> None:
-        """Book one line: the next sequence number, the balances after it."""
+        """Book one line: the next sequence number, the balances after it.
+
+        Raises ``AmountTooLarge``, and ``InsufficientFunds`` when available falls below the floor.
+        """
         inflow = debit == self.debit_normal
         self.seq += 1
-        if layer is Layer.PENDING:
+        if layer:
             if inflow:
                 self.incoming += amount
             else:
@@ -56,13 +63,21 @@ class Account:
                 self.debits += amount
             else:
                 self.credits += amount
-        if max(self.debits, self.credits, self.incoming, self.outgoing) > SUM_MAX:
+        if (
+            self.debits > SUM_MAX
+            or self.credits > SUM_MAX
+            or self.incoming > SUM_MAX
+            or self.outgoing > SUM_MAX
+        ):
             raise AmountTooLarge(self.path)
+        if self.floor is not None and self.posted - self.outgoing < self.floor:
+            needed = 0 if inflow else amount
+            raise InsufficientFunds(self.path, self.currency, self.available + needed, self.floor, needed)
 
-    def balances(self) -> tuple[int, int, int, int, int, int]:
+    def balances(self) -> Balances:
         return self.seq, self.debits, self.credits, self.posted, self.outgoing, self.incoming
 
-    def restore(self, balances: tuple[int, int, int, int, int, int]) -> None:
+    def restore(self, balances: Balances) -> None:
         self.seq, self.debits, self.credits, self.posted, self.outgoing, self.incoming = balances
 
 
@@ -99,8 +114,7 @@ class Hold:
         self.held, self.consumed, self.captured, self.released, self.expired = sums
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A journal that stands: its number, its id and its canonical line."""
 
     seq: int
@@ -110,7 +124,7 @@ class Stored:
 
 @dataclass(slots=True)
 class State:
-    """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch."""
+    """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch, also as text."""
 
     book_id: int
     book: str
@@ -122,34 +136,40 @@ class State:
     sources: dict[Source, Stored]
     journals: dict[int, Stored]
     reversed: set[int]
-    _accounts_before: dict[int, tuple[Account, tuple[int, int, int, int, int, int]]] = field(
-        default_factory=dict
-    )
+    recorded_text: str = field(init=False)
+    # What the unit at hand has changed, in order; one account may come several times.
+    _accounts_before: list[tuple[Account, Balances]] = field(default_factory=list)
     _holds_before: dict[UUID, tuple[Hold, tuple[int, int, int, int, int]] | None] = field(
         default_factory=dict
     )
     _head_before: int = 0
-    _reversed_before: frozenset[int] = frozenset()
+    _reversed_now: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.recorded_text = rfc3339(self.recorded_at)
 
     def begin(self) -> None:
         """A new unit: from here on, changes can be undone."""
         self._accounts_before.clear()
         self._holds_before.clear()
+        self._reversed_now.clear()
         self._head_before = self.head
-        self._reversed_before = frozenset(self.reversed) if self.reversed else frozenset()
 
     def touch(self, account: Account) -> None:
-        if account.id not in self._accounts_before:
-            self._accounts_before[account.id] = (account, account.balances())
+        self._accounts_before.append((account, account.balances()))
 
     def touch_hold(self, hold: Hold, new: bool = False) -> None:
         if hold.id not in self._holds_before:
             self._holds_before[hold.id] = None if new else (hold, hold.sums())
         self.holds[hold.id] = hold
 
+    def reverse(self, seq: int) -> None:
+        self.reversed.add(seq)
+        self._reversed_now.append(seq)
+
     def undo(self) -> None:
         """As if the unit had never come."""
-        for account, balances in self._accounts_before.values():
+        for account, balances in reversed(self._accounts_before):
             account.restore(balances)
         for hold_id, before in self._holds_before.items():
             if before is None:
@@ -159,4 +179,4 @@ class State:
         for seq in range(self._head_before + 1, self.head + 1):
             del self.journals[seq]
         self.head = self._head_before
-        self.reversed = set(self._reversed_before)
+        self.reversed.difference_update(self._reversed_now)

@@ -15,7 +15,6 @@ from psycopg import AsyncConnection
 
 from ledger.canonical import leaf_hash
 from ledger.decide import Decisions, JournalRow, PostingRow
-from ledger.state import Hold
 
 _HEADER = b"PGCOPY\n\xff\r\n\x00" + struct.pack(">ii", 0, 0)
 _TRAILER = struct.pack(">h", -1)
@@ -33,17 +32,16 @@ _COPY_JOURNALS = """COPY ledger.journal (
 ) FROM STDIN (FORMAT BINARY)"""
 _PLACE_HOLDS = """
 INSERT INTO ledger.hold (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at)
-SELECT %(book)s, h.id, d.account_id, c.account_id, h.tolerance, h.expires
-  FROM unnest(%(ids)s::uuid[], %(debits)s::text[], %(credits)s::text[], %(currencies)s::text[],
-              %(tolerances)s::int[], %(expiries)s::timestamptz[]) AS h(id, debit, credit, currency, tolerance, expires)
-  JOIN ledger.account d ON d.book_id = %(book)s AND d.path = h.debit AND d.currency = h.currency
-  JOIN ledger.account c ON c.book_id = %(book)s AND c.path = h.credit AND c.currency = h.currency"""
+SELECT %(book)s, h.*
+  FROM unnest(%(ids)s::uuid[], %(debits)s::int[], %(credits)s::int[], %(tolerances)s::int[],
+              %(expiries)s::timestamptz[]) AS h"""
 
 # 18 fields; each is its length as int32, then its bytes. The last two differ with and without a hold.
 _POSTING = struct.Struct(">h" + "iq" * 10 + "ii" * 3 + "ih" * 2 + "i3s")
 _POSTING_HOLD = struct.Struct(">ihi16s")
 _NO_HOLD = _NULL + _NULL
 _JOURNAL = struct.Struct(">hiiiqi16siqiqih")
+_BIGINT = struct.Struct(">iq")
 
 
 async def store(
@@ -53,25 +51,28 @@ async def store(
     if not decisions.journals:
         return
     if decisions.holds:
-        await _place_holds(conn, book_id, decisions.holds)
+        await _place_holds(conn, book_id, decisions)
     cursor = conn.cursor()
     async with cursor.copy(_COPY_POSTINGS) as copy:
         await copy.write(encode_postings(book_id, decisions.postings))
+        # While the server takes the postings in.
+        journals = encode_journals(book_id, decisions.journals, recorded_at)
     async with cursor.copy(_COPY_JOURNALS) as copy:
-        await copy.write(encode_journals(book_id, decisions.journals, recorded_at))
+        await copy.write(journals)
 
 
-async def _place_holds(conn: AsyncConnection[Any], book_id: int, holds: list[Hold]) -> None:
+async def _place_holds(conn: AsyncConnection[Any], book_id: int, decisions: Decisions) -> None:
+    pairs = {p.hold_id: (p.debit_account, p.credit_account) for p in decisions.postings if p.action == 0}
+    holds = decisions.holds
     await conn.execute(
         _PLACE_HOLDS,
         {
             "book": book_id,
-            "ids": [h.id for h in holds],
-            "debits": [h.debit for h in holds],
-            "credits": [h.credit for h in holds],
-            "currencies": [h.currency for h in holds],
-            "tolerances": [h.tolerance_bps for h in holds],
-            "expiries": [h.expires_at for h in holds],
+            "ids": _array(h.id for h in holds),
+            "debits": _array(pairs[h.id][0] for h in holds),
+            "credits": _array(pairs[h.id][1] for h in holds),
+            "tolerances": _array(h.tolerance_bps for h in holds),
+            "expiries": _array(h.expires_at and h.expires_at.isoformat() for h in holds),
         },
     )
 
@@ -98,27 +99,43 @@ def encode_postings(book_id: int, rows: Iterable[PostingRow]) -> bytes:
     return b"".join(parts)
 
 
+class _Words(dict[str, bytes]):
+    """Words as COPY fields (length, then bytes): kinds and events are few and come again and again."""
+
+    def __missing__(self, word: str) -> bytes:
+        field = self[word] = _field(word.encode())
+        return field
+
+
 def encode_journals(book_id: int, rows: Iterable[JournalRow], recorded_at: datetime) -> bytes:
     """The rows in PostgreSQL's binary COPY format, each with its leaf hash."""
+    pack, words = _JOURNAL.pack, _Words()
     recorded = _micros(recorded_at)
     parts = [_HEADER]
-    for r in rows:
-        j = r.journal
-        effective = recorded if j.effective_at is None else _micros(r.effective_at)
-        parts.append(
-            _JOURNAL.pack(13, 4, book_id, 8, r.seq, 16, j.id.bytes, 8, effective, 8, recorded, 2, r.lines)
+    for journal, seq, effective_at, lines, canonical in rows:
+        effective = recorded if journal.effective_at is None else _micros(effective_at)
+        source = journal.source
+        parts += (
+            pack(13, 4, book_id, 8, seq, 16, journal.id.bytes, 8, effective, 8, recorded, 2, lines),
+            _NULL if journal.reverses is None else _BIGINT.pack(8, journal.reverses),
+            words[journal.kind],
+            words[source.type],
+            _field(source.id.encode()),
+            words[source.event],
+            _field(canonical),
+            _field(leaf_hash(canonical)),
         )
-        parts.append(_NULL if j.reverses is None else struct.pack(">iq", 8, j.reverses))
-        for text in (j.kind, j.source.type, j.source.id, j.source.event):
-            parts.append(_field(text.encode()))
-        parts.append(_field(r.canonical))
-        parts.append(_field(leaf_hash(r.canonical)))
     parts.append(_TRAILER)
     return b"".join(parts)
 
 
 def _field(value: bytes) -> bytes:
     return len(value).to_bytes(4, "big") + value
+
+
+def _array(values: Iterable[object]) -> str:
+    """An array literal of values that need no quotes: a fraction of the cost of adapting a list."""
+    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
 
 
 def _micros(at: datetime) -> int:
