@@ -11,7 +11,12 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 from procrastinate import App, PsycopgConnector
+from procrastinate.jobs import Status
+from psycopg import AsyncConnection
 
+from api.clients import sweep
+from api.oauth.keys import rotate_if_due
+from api.secrets import ApiSecrets
 from gateway import funds, recovery
 from gateway.core import Gateway
 from khata.holds import expire_ledger_holds
@@ -22,9 +27,10 @@ BATCH = 100
 EVERY_SECOND = "* * * * * *"
 EVERY_MINUTE = "* * * * *"
 HOURLY = "0 * * * *"
+KEEP_FAILED_HOURS = 7 * 24
 
 
-def job_app(dsn: str, gw: Gateway) -> App:
+def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
     """The procrastinate application of ``gw``. ``dsn``: libpq URL of ``khata_app``."""
     options = {"options": "-c search_path=procrastinate"}
     app = App(connector=PsycopgConnector(conninfo=dsn, kwargs=options, min_size=1, max_size=4))
@@ -44,16 +50,42 @@ def job_app(dsn: str, gw: Gateway) -> App:
     every(EVERY_SECOND, "expire_holds", lambda: expire_ledger_holds(gw, limit=BATCH))
     every(EVERY_MINUTE, "release_funds", lambda: funds.release_due(gw, on=gw.clock().date()))
 
+    _keep_house(app)
+    _keep_keys_fresh(app, dsn, gw, secrets)
+    return app
+
+
+def _keep_keys_fresh(app: App, dsn: str, gw: Gateway, secrets: ApiSecrets) -> None:
+    @app.periodic(cron=HOURLY)
+    @app.task(name="keep_keys_fresh", queueing_lock="keep_keys_fresh")
+    async def keep_keys_fresh(timestamp: int) -> None:
+        """Signing keys are rotated when due; outdated sign-in attempts, assertions and answers are forgotten."""
+        del timestamp
+        async with await AsyncConnection.connect(dsn) as conn:
+            await rotate_if_due(conn, secrets, now=gw.clock())
+            await sweep(conn, now=gw.clock())
+
+    del keep_keys_fresh
+
+
+def _keep_house(app: App) -> None:
     @app.periodic(cron=EVERY_MINUTE)
-    @app.task(name="retry_stalled", queueing_lock="retry_stalled")
-    async def retry_stalled(timestamp: int) -> None:
-        """Jobs of a worker that died are given to another."""
+    @app.task(name="close_stalled", queueing_lock="close_stalled")
+    async def close_stalled(timestamp: int) -> None:
+        """Runs of a worker that died are closed, not repeated: the schedule has long begun the next ones."""
         del timestamp
         for job in await app.job_manager.get_stalled_jobs():
-            await app.job_manager.retry_job(job, retry_at=gw.clock())
+            if job.id is not None:
+                await app.job_manager.finish_job_by_id_async(job.id, Status.FAILED, delete_job=False)
 
-    del retry_stalled
-    return app
+    @app.periodic(cron=HOURLY)
+    @app.task(name="forget_failed", queueing_lock="forget_failed")
+    async def forget_failed(timestamp: int) -> None:
+        """Failed runs are kept for a look at them, for a week."""
+        del timestamp
+        await app.job_manager.delete_old_jobs(KEEP_FAILED_HOURS, include_failed=True)
+
+    del close_stalled, forget_failed
 
 
 async def _drain(name: str, work: Callable[[], Awaitable[int]]) -> None:

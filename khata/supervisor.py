@@ -98,18 +98,20 @@ class Supervisor:
             process.wait()
             log.warning("process killed, it did not stop", name=name)
 
-    def kill(self, name: str, *, once: Mapping[str, str] | None = None) -> None:
-        """kill -9, as a fault would; it is restarted. ``once``: added to the environment of the next start alone."""
-        if once:
-            self._once[name] = once
+    def kill(self, name: str) -> None:
+        """kill -9, as a fault would; it is restarted."""
         self._running[name][1].kill()
+
+    def next_start(self, name: str, environment: Mapping[str, str]) -> None:
+        """Add to the environment of its next start, and of no other."""
+        self._once[name] = environment
 
     def pid(self, name: str) -> int:
         return self._running[name][1].pid
 
     def statuses(self, name: str) -> Sequence[int]:
         """How it has ended so far, each time: exit status, or minus the signal that killed it."""
-        return self._statuses.get(name, [])
+        return self._statuses.setdefault(name, [])
 
     def _launch(self, program: Program) -> None:
         with (self._logs / f"{program.name}.log").open("ab") as output:

@@ -53,7 +53,9 @@ class Writers:
 async def open_gateway(settings: Settings, database: Database) -> AsyncGenerator[Gateway]:
     """A gateway as ``khata_app``, its rails connected (or reconnecting: a silent bank does not stop us)."""
     async with AsyncExitStack() as stack:
-        engine = create_async_engine(sqlalchemy_url(database.app_dsn), pool_size=20, max_overflow=20)
+        engine = create_async_engine(
+            sqlalchemy_url(database.app_dsn), pool_size=20, max_overflow=20, pool_pre_ping=True
+        )
         stack.push_async_callback(engine.dispose)
         writers = Writers(database.app_dsn)
         stack.push_async_callback(writers.close)

@@ -7,6 +7,8 @@ import sys
 
 import rich_click as click
 
+click.rich_click.TEXT_MARKUP = "markdown"
+
 COMMANDS = {
     "up": "Run everything: database, simulators, API, worker, demo data.",
     "demo": "Tell the scripted story from HTTP to the books, and exit.",
@@ -34,6 +36,7 @@ class LazyGroup(click.RichGroup):
         if cmd_name not in COMMANDS:
             return None
         module = importlib.import_module(f"khata.cli.{cmd_name}_command")
+        module.command.name = cmd_name
         return module.command
 
 
