@@ -1,14 +1,15 @@
-"""Faults, drawn from a seed. A cycle kills the API at a random moment, then at a marked point, and meanwhile
-something else: every point and every companion comes once before any comes again.
+"""Faults, drawn from a seed: the API dies at a random moment and at every marked point, and beside each of its deaths
+something else dies as well.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TypeVar
+from itertools import zip_longest
+from time import perf_counter
 
 from ledger.points import (
     RAIL_ANSWERED,
@@ -20,9 +21,7 @@ from ledger.points import (
 from tests.chaos.system import System
 
 API_POINTS = (RAIL_SENDING, RAIL_ANSWERED, WRITER_POSTED, WRITER_COMMITTED)
-SHORT = len(API_POINTS)
-LONGEST_QUIET_S, LONGEST_DOWN_S, MOST_TIMES = 0.8, 0.8, 6
-T = TypeVar("T")
+LONGEST_WAIT_S, LONGEST_DOWN_S, MOST_TIMES = 2.5, 0.8, 6
 
 
 async def database_dies(system: System, dice: random.Random) -> None:
@@ -34,7 +33,9 @@ async def bank_dies(system: System, dice: random.Random) -> None:
 
 
 async def worker_dies_in_recovery(system: System, dice: random.Random) -> None:
-    await system.kill_at("worker", RECOVERY_CLAIMED, dice.randint(1, 2))
+    crash = f"{RECOVERY_CLAIMED}:{dice.randint(1, 2)}"
+    await system.kill_and_arm("worker", crash)
+    await system.dies("worker", crash)
 
 
 async def everything_dies(system: System, dice: random.Random) -> None:
@@ -48,41 +49,38 @@ COMPANIONS: Sequence[Fault] = (database_dies, bank_dies, worker_dies_in_recovery
 
 
 @dataclass(frozen=True, slots=True)
-class Cycle:
-    """``companion`` happens ``after_s`` the armed API has been started."""
+class Strike:
+    """The API dies at ``crash``; ``companion`` happens ``after_s`` it was started."""
 
-    quiet_s: float
-    point: str
-    times: int
+    crash: str
     companion: Fault
     after_s: float
 
 
-def cycles(seed: int, count: int) -> Iterator[tuple[Cycle, random.Random]]:
-    """The same ``seed`` gives the same cycles, each with dice of its own."""
-    dice = random.Random(seed)
-    points, companions = _shuffled(API_POINTS, dice), _shuffled(COMPANIONS, dice)
-    for _ in range(count):
-        quiet_s, after_s = dice.uniform(0.1, LONGEST_QUIET_S), dice.uniform(0.0, 3.0)
-        times = dice.randint(1, MOST_TIMES)
-        cycle = Cycle(quiet_s, next(points), times, next(companions), after_s)
-        yield cycle, random.Random(dice.random())
+def drawn(dice: random.Random) -> list[Strike]:
+    """Every point and every companion once, in some order and pairing."""
+    points = dice.sample(API_POINTS, len(API_POINTS))
+    companions = dice.sample(COMPANIONS, len(COMPANIONS))
+    return [
+        Strike(f"{point}:{dice.randint(1, MOST_TIMES)}", companion, dice.uniform(0.0, LONGEST_WAIT_S))
+        for point, companion in zip(points, companions, strict=True)
+    ]
 
 
-def _shuffled(cards: Sequence[T], dice: random.Random) -> Iterator[T]:
-    while True:
-        yield from dice.sample(cards, len(cards))
-
-
-async def strike(system: System, cycle: Cycle, dice: random.Random) -> None:
-    """Carry out one cycle; everything is up again at its end."""
-    await asyncio.sleep(cycle.quiet_s)
-
-    async def companion() -> None:
-        await asyncio.sleep(cycle.after_s)
-        await cycle.companion(system, dice)
-
-    async with asyncio.TaskGroup() as group:
-        group.create_task(system.kill_at("api", cycle.point, cycle.times))
-        group.create_task(companion())
+async def cycle(system: System, dice: random.Random, report: Callable[[str], None]) -> None:
+    """The API killed at a random moment, then at each point; everything else meanwhile. All is up at the end."""
+    strikes = drawn(dice)
+    await asyncio.sleep(dice.uniform(0.1, LONGEST_WAIT_S))
+    await system.kill_and_arm("api", strikes[0].crash)
+    for strike, following in zip_longest(strikes, strikes[1:]):
+        began = perf_counter()
+        async with asyncio.TaskGroup() as group:
+            group.create_task(system.dies("api", strike.crash, following and following.crash))
+            group.create_task(_later(system, strike, dice))
+        report(f"{strike.crash}, {strike.companion.__name__}: {perf_counter() - began:.1f} s")
     await system.ready()
+
+
+async def _later(system: System, strike: Strike, dice: random.Random) -> None:
+    await asyncio.sleep(strike.after_s)
+    await strike.companion(system, dice)

@@ -25,6 +25,10 @@ ENDED = ("succeeded", "failed")
 _WAITING = """
 SELECT p.id::text, o.kind, o.state FROM gateway.payment p JOIN gateway.operation o ON o.payment_id = p.id
  WHERE o.state IN ('created', 'sending', 'pending', 'unknown') AND NOT (p.reference = ANY (%s))"""
+_OPEN = """
+SELECT p.reference, p.status, o.kind, o.state, o.tries, o.reason, o.review, o.next_check_at - now()
+  FROM gateway.payment p JOIN gateway.operation o ON o.payment_id = p.id
+ WHERE o.state IN ('created', 'sending', 'pending', 'unknown')"""
 _BY_KEY = {
     "payment": "SELECT reference, count(*) FROM gateway.payment GROUP BY reference",
     "refund": "SELECT reason, count(*) FROM gateway.refund GROUP BY reason",
@@ -47,6 +51,11 @@ async def at_rest(system: System, told_by_file: Collection[str] = ()) -> None:
         return not await system.rows(_WAITING, list(told_by_file))
 
     await eventually(resting, "every outcome is known")
+
+
+async def open_operations(system: System) -> str:
+    """One a line, for whoever reads a failure."""
+    return "\n".join(" ".join(map(str, row)) for row in await system.rows(_OPEN))
 
 
 async def audit_findings(system: System) -> list[str]:

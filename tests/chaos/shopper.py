@@ -26,7 +26,7 @@ CARDS = (*GOOD * 26, *(DECLINED,) * 6, *(UNANSWERED,) * 10, *(CUT_OFF,) * 6)
 # A capture of so much is booked by the bank and never answered; its settlement file tells.
 TOLD_BY_FILE = 66604
 ANSWER_TIMEOUT = aiohttp.ClientTimeout(total=20, sock_connect=2)
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 PAUSE_S = 0.2
 
 
@@ -97,24 +97,25 @@ class Client:
     async def _until_answered(
         self, method: str, path: str, headers: dict[str, str], **more: Any
     ) -> tuple[int, str]:
-        deadline = asyncio.get_running_loop().time() + PATIENCE_S
+        deadline, last = asyncio.get_running_loop().time() + PATIENCE_S, ""
         while asyncio.get_running_loop().time() < deadline:
             try:
-                answer = await self._once(method, path, headers, **more)
-            except (aiohttp.ClientError, TimeoutError, OSError):
-                answer = None
-            if answer is not None:
-                return answer
+                status, text, again = await self._once(method, path, headers, **more)
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                status, text, again = 0, repr(error), True
+            if not again:
+                return status, text
+            last = f"{status} {text}"
             self.log.retries += 1
             await asyncio.sleep(PAUSE_S)
-        raise NeverHappened(f"an answer to {method} {path} {headers}")
+        raise NeverHappened(f"an answer to {method} {path} {headers}; the last was {last}")
 
     async def _once(
         self, method: str, path: str, headers: dict[str, str], **more: Any
-    ) -> tuple[int, str] | None:
-        """None: ask again."""
+    ) -> tuple[int, str, bool]:
+        """Status, body, and whether to ask again."""
         if not self._token and not await self._authenticate():
-            return None
+            return 0, "no token", True
         bearer = {"Authorization": f"Bearer {self._token}", **headers}
         async with self.http.request(
             method, f"{self.system.stage.api}{path}", headers=bearer, **more
@@ -122,12 +123,10 @@ class Client:
             text = await answer.text()
         if answer.status == 401:
             self._token = ""
-            return None
+            return answer.status, text, True
         if answer.status >= 500 and answer.status != 503:
             self.log.broken.append(f"{answer.status} to {method} {path}: {text}")
-        if answer.status >= 500 or "Retry-After" in answer.headers:
-            return None
-        return answer.status, text
+        return answer.status, text, answer.status >= 500 or "Retry-After" in answer.headers
 
     async def _authenticate(self) -> bool:
         member = self.system.members[self.merchant]

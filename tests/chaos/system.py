@@ -64,18 +64,27 @@ class System:
         """kill -9 of ``api``, ``worker`` or ``acquirer``; the supervisor starts it again."""
         self.stage.supervisor.kill(name)
 
-    async def kill_at(self, name: str, point: str, times: int = 1) -> None:
-        """Kill ``name`` now; the one that follows dies when it reaches ``point`` the ``times``-th time; wait for that.
+    async def kill_and_arm(self, name: str, crash: str) -> None:
+        """kill -9 now; the one that is started next dies at ``crash`` ("point:times", see ``ledger.points``)."""
+        statuses = self.stage.supervisor.statuses(name)
+        ended = len(statuses)
+        self.stage.supervisor.next_start(name, {VARIABLE: crash})
+        self.stage.supervisor.kill(name)
+        await eventually(lambda: len(statuses) > ended, f"{name} is killed")
 
-        One that ends otherwise before (no database to start with) is armed anew.
+    async def dies(self, name: str, crash: str, following: str | None = None) -> None:
+        """Wait until ``name``, armed with ``crash``, has died of it; arm the one after it with ``following``.
+
+        One that ends otherwise before (it found no database to start with) is armed anew.
         """
-        statuses = self.stage.supervisor.statuses
-        begun = len(statuses(name))
-        self.stage.supervisor.kill(name, once={VARIABLE: f"{point}:{times}"})
-        await eventually(lambda: len(statuses(name)) > begun, f"{name} is killed")
-        await eventually(lambda: len(statuses(name)) > begun + 1, f"{name} dies at {point}")
-        if statuses(name)[begun + 1] != -signal.SIGKILL:
-            await self.kill_at(name, point, times)
+        statuses = self.stage.supervisor.statuses(name)
+        ended = len(statuses)
+        if following:
+            self.stage.supervisor.next_start(name, {VARIABLE: following})
+        await eventually(lambda: len(statuses) > ended, f"{name} dies at {crash}")
+        if statuses[ended] != -signal.SIGKILL:
+            await self.kill_and_arm(name, crash)
+            await self.dies(name, crash, following)
 
     async def kill_database(self, down_s: float = 0.0) -> None:
         """kill -9 of the postmaster and every process of its; after ``down_s`` it is started on the same files."""
