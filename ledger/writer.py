@@ -112,6 +112,7 @@ class Writer:
         return await answer
 
     async def _run(self) -> None:
+        batch: list[_Waiting] = []
         try:
             while self._queue or not self._closing:
                 if not self._queue:
@@ -119,9 +120,13 @@ class Writer:
                     await self._arrived.wait()
                     continue
                 size = min(len(self._queue), self._batch_limit)
-                await self._post([self._queue.popleft() for _ in range(size)])
-        finally:
-            _fail(self._queue, WriterClosed())  # cancelled: nobody may wait for ever
+                batch = [self._queue.popleft() for _ in range(size)]
+                await self._post(batch)
+        except BaseException:
+            # Cancelled, perhaps at COMMIT: nobody may wait for ever.
+            _fail(batch, LedgerUnavailable())
+            _fail(self._queue, WriterClosed())
+            raise
 
     async def _post(self, batch: Sequence[_Waiting]) -> None:
         try:
@@ -138,9 +143,6 @@ class Writer:
                 _answer(batch[0], error)
             else:
                 _fail(batch, error)
-        except BaseException:
-            _fail(batch, LedgerUnavailable())  # cancelled, perhaps at COMMIT
-            raise
         else:
             for waiting, result in zip(batch, results, strict=True):
                 _answer(waiting, result)
