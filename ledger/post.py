@@ -33,9 +33,9 @@ async def post(
         decisions = decide(state, units)
         await store(conn, book_id, decisions, state.recorded_at)
     except psycopg.Error as error:
-        state = error.sqlstate or ""
-        if state.startswith("KH") or isinstance(error, psycopg.IntegrityError | psycopg.DataError):
-            raise DatabaseRefused(state, error.diag.message_primary or str(error)) from error
+        sqlstate = error.sqlstate or ""
+        if sqlstate.startswith("KH") or isinstance(error, psycopg.IntegrityError | psycopg.DataError):
+            raise DatabaseRefused(sqlstate, error.diag.message_primary or str(error)) from error
         raise
     await _run_statements(conn, units, decisions.results)
     return decisions.results
