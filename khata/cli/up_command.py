@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
+from dataclasses import dataclass
 
 import aiohttp
 import orjson
@@ -15,6 +16,7 @@ from khata.cli.common import console
 from khata.config import Settings
 from khata.database import Database
 from khata.demo.acts import Story, cast, play_once, settle
+from khata.demo.cast import engage_auditor
 from khata.demo.client import MerchantClient
 from khata.logs import configure_logs
 from khata.stage import Stage, alone, placed, run_stage, write_private
@@ -44,19 +46,28 @@ async def _up(settings: Settings, database: Database) -> None:
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
     async with run_stage(settings) as stage:
-        client_id, secret = await _demo_client(stage, database)
-        _welcome(stage, client_id, secret)
+        _welcome(stage, await _demo_clients(stage, database))
         await stop.wait()
         console.print("stopping …")
 
 
-async def _demo_client(stage: Stage, database: Database) -> tuple[str, str]:
-    """The demo merchant's client; merchants and payments are made when there is none that works."""
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """Ids and secrets of the demo merchant's program and of an auditor's, kept in ``<home>/demo.json``."""
+
+    client_id: str
+    secret: str
+    auditor_id: str
+    auditor_secret: str
+
+
+async def _demo_clients(stage: Stage, database: Database) -> Clients:
+    """The demo's clients; merchants and payments are made when there are none that work."""
     kept = stage.settings.home / "demo.json"
     if kept.exists():
-        known = orjson.loads(kept.read_bytes())
-        if await _works(stage, known["client_id"], known["secret"]):
-            return known["client_id"], known["secret"]
+        known = Clients(**orjson.loads(kept.read_bytes()))
+        if await _works(stage, known.client_id, known.secret):
+            return known
     async with open_gateway(stage.settings, database) as gw:
         story = Story(stage, database, gw, console, SEED)
         async with cast(story):
@@ -64,8 +75,10 @@ async def _demo_client(stage: Stage, database: Database) -> tuple[str, str]:
                 await play_once(story)
                 await settle(story, quiet=True)
         member, _ = story.players[0]
-    write_private(kept, orjson.dumps({"client_id": member.client_id, "secret": member.secret}))
-    return member.client_id, member.secret
+        auditor = await engage_auditor(stage.settings, database, gw)
+    made = Clients(member.client_id, member.secret, *auditor)
+    write_private(kept, orjson.dumps(made))
+    return made
 
 
 async def _works(stage: Stage, client_id: str, secret: str) -> bool:
@@ -77,10 +90,10 @@ async def _works(stage: Stage, client_id: str, secret: str) -> bool:
     return True
 
 
-def _welcome(stage: Stage, client_id: str, secret: str) -> None:
+def _welcome(stage: Stage, clients: Clients) -> None:
     api = stage.api
     token = (
-        f"$(curl -s -u {client_id}:{secret} -d grant_type=client_credentials {api}/oauth/token"
+        f"$(curl -s -u {clients.client_id}:{clients.secret} -d grant_type=client_credentials {api}/oauth/token"
         """ | sed 's/.*"access_token": *"\\([^"]*\\)".*/\\1/')"""
     )
     card = '{"number": "4111111111111111", "expiry_month": 12, "expiry_year": 2030, "cvv": "123"}'
@@ -91,8 +104,10 @@ def _welcome(stage: Stage, client_id: str, secret: str) -> None:
         ("merchant page", f"{api}/merchant"),
         ("simulated bank", f"{stage.acquirer}/book"),
         ("logs", str(stage.settings.home / "log")),
-        ("client id", client_id),
-        ("client secret", secret),
+        ("client id", clients.client_id),
+        ("client secret", clients.secret),
+        ("auditor id", clients.auditor_id),
+        ("auditor secret", clients.auditor_secret),
     )
     for name, value in lines:
         click.echo(f"{name:>16}  {value}")
