@@ -7,9 +7,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from itertools import zip_longest
-from time import perf_counter
 
 from ledger.points import (
     RAIL_ANSWERED,
@@ -21,7 +19,7 @@ from ledger.points import (
 from tests.chaos.system import System
 
 API_POINTS = (RAIL_SENDING, RAIL_ANSWERED, WRITER_POSTED, WRITER_COMMITTED)
-LONGEST_WAIT_S, LONGEST_DOWN_S, MOST_TIMES = 2.5, 0.8, 6
+LONGEST_WAIT_S, LONGEST_DOWN_S, MOST_TIMES = 3.0, 0.8, 15
 
 
 async def database_dies(system: System, dice: random.Random) -> None:
@@ -48,39 +46,31 @@ Fault = Callable[[System, random.Random], Awaitable[None]]
 COMPANIONS: Sequence[Fault] = (database_dies, bank_dies, worker_dies_in_recovery, everything_dies)
 
 
-@dataclass(frozen=True, slots=True)
-class Strike:
-    """The API dies at ``crash``; ``companion`` happens ``after_s`` it was started."""
-
-    crash: str
-    companion: Fault
-    after_s: float
-
-
-def drawn(dice: random.Random) -> list[Strike]:
-    """Every point and every companion once, in some order and pairing."""
-    points = dice.sample(API_POINTS, len(API_POINTS))
-    companions = dice.sample(COMPANIONS, len(COMPANIONS))
-    return [
-        Strike(f"{point}:{dice.randint(1, MOST_TIMES)}", companion, dice.uniform(0.0, LONGEST_WAIT_S))
-        for point, companion in zip(points, companions, strict=True)
-    ]
-
-
 async def cycle(system: System, dice: random.Random, report: Callable[[str], None]) -> None:
-    """The API killed at a random moment, then at each point; everything else meanwhile. All is up at the end."""
-    strikes = drawn(dice)
-    await asyncio.sleep(dice.uniform(0.1, LONGEST_WAIT_S))
-    await system.kill_and_arm("api", strikes[0].crash)
-    for strike, following in zip_longest(strikes, strikes[1:]):
-        began = perf_counter()
-        async with asyncio.TaskGroup() as group:
-            group.create_task(system.dies("api", strike.crash, following and following.crash))
-            group.create_task(_later(system, strike, dice))
-        report(f"{strike.crash}, {strike.companion.__name__}: {perf_counter() - began:.1f} s")
+    """Everything dies: the API at a random moment and at each point, the others meanwhile. All is up at the end."""
+    crashes = [f"{point}:{dice.randint(1, MOST_TIMES)}" for point in dice.sample(API_POINTS, len(API_POINTS))]
+    others = dice.sample(COMPANIONS, len(COMPANIONS))
+    theirs = random.Random(dice.random())
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_api_dies(system, crashes, dice, report))
+        group.create_task(_others_die(system, others, theirs, report))
     await system.ready()
 
 
-async def _later(system: System, strike: Strike, dice: random.Random) -> None:
-    await asyncio.sleep(strike.after_s)
-    await strike.companion(system, dice)
+async def _api_dies(
+    system: System, crashes: Sequence[str], dice: random.Random, report: Callable[[str], None]
+) -> None:
+    await asyncio.sleep(dice.uniform(0.1, LONGEST_WAIT_S))
+    await system.kill_and_arm("api", crashes[0])
+    for crash, following in zip_longest(crashes, crashes[1:]):
+        await system.dies("api", crash, following)
+        report(f"api died at {crash}")
+
+
+async def _others_die(
+    system: System, faults: Sequence[Fault], dice: random.Random, report: Callable[[str], None]
+) -> None:
+    for fault in faults:
+        await asyncio.sleep(dice.uniform(0.1, LONGEST_WAIT_S))
+        await fault(system, dice)
+        report(fault.__name__.replace("_", " "))
