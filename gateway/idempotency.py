@@ -121,7 +121,11 @@ async def answered(
     known = await replay(gw, merchant_id, idem)
     if known is not None:
         return known
+    began = gw.clock()
     status, body = idem.render(await work())
+    if gw.clock() >= began + gw.policy.lease:
+        # It took so long that a retry may have been answered in its place: the answer is what was stored.
+        return await replay(gw, merchant_id, idem) or Answer(status, body)
     return Answer(status, body)
 
 

@@ -84,6 +84,16 @@ def _make(path: Path, random: Callable[[int], bytes]) -> None:
             path.hardlink_to(aside)
     finally:
         aside.unlink()
+    _sync_directory(path.parent)
+
+
+def _sync_directory(path: Path) -> None:
+    """Cards may be encrypted under these keys at once: in a power cut the file must not lose its name."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _new_keys(random: Callable[[int], bytes]) -> bytes:

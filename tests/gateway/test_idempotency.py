@@ -127,7 +127,7 @@ async def test_a_slow_answer_never_replaces_the_one_given_after_the_lease(patien
     await asyncio.sleep(0.4)
     world.clock.forward(seconds=60)
     given = await create(world, idem("k"))
-    await slow
+    assert (await slow).body == given.body
     assert (await create(world, idem("k"))).body == given.body
 
 
