@@ -11,12 +11,12 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger.errors import BookUnknown
 from ledger.model import Capture, Journal, Place, Source, Unit
-from ledger.state import Account, Hold, State, Stored
+from ledger.state import Account, Hold, RowTypes, State, Stored
 
 # Never SELECT … FOR UPDATE as the mutex: on a distributed PostgreSQL that lock can sit on a shard's old placement.
 _LOCK = """
 UPDATE ledger.book SET recorded_at = greatest(recorded_at, %(now)s) WHERE book_id = %(book)s
-RETURNING name, head, recorded_at, closed_through"""
+RETURNING name, head, recorded_at, closed_through, 'ledger.posting'::regtype::oid, 'ledger.journal'::regtype::oid"""
 
 _SOURCES = "SELECT * FROM ledger.find_sources(%(book)s, %(types)s, %(ids)s, %(events)s)"
 _ACCOUNTS = (
@@ -84,7 +84,7 @@ def _source_columns(journals: Iterable[Journal]) -> dict[str, str]:
 
 
 def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
-    name, head, recorded_at, closed_through = rows["lock"][0]
+    name, head, recorded_at, closed_through, *row_types = rows["lock"][0]
     accounts = [_account(row) for row in rows["accounts"]]
     reversals: list[tuple[int, UUID, str, bool]] = rows.get("reversed", [])
     return State(
@@ -93,6 +93,7 @@ def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
         head=head,
         recorded_at=recorded_at.astimezone(UTC),  # it comes in the session's zone
         closed_through=closed_through,
+        row_types=RowTypes(*row_types),
         accounts={(account.path, account.currency): account for account in accounts},
         holds={row[0]: _hold(row) for row in rows.get("holds", ())},
         sources={Source(*row[:3]): Stored(row[3], row[4], row[5].encode()) for row in rows["sources"]},

@@ -31,7 +31,7 @@ async def post(
     try:
         state = await load(conn, book_id, units, now=now)
         decisions = decide(state, units)
-        await store(conn, book_id, decisions, state.recorded_at)
+        await store(conn, state, decisions)
     except psycopg.Error as error:
         sqlstate = error.sqlstate or ""
         if sqlstate.startswith("KH") or isinstance(error, psycopg.IntegrityError | psycopg.DataError):

@@ -122,6 +122,13 @@ class Stored(NamedTuple):
     canonical: bytes
 
 
+class RowTypes(NamedTuple):
+    """The oids of the tables' row types in this database (the writer of rows needs them)."""
+
+    posting: int
+    journal: int
+
+
 @dataclass(slots=True)
 class State:
     """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch, also as text."""
@@ -131,6 +138,7 @@ class State:
     head: int
     recorded_at: datetime
     closed_through: date | None
+    row_types: RowTypes
     accounts: dict[tuple[str, str], Account]
     holds: dict[UUID, Hold]
     sources: dict[Source, Stored]
