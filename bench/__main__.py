@@ -24,6 +24,7 @@ from bench.report import draw, table
 from khata.bootstrap import prepare
 from khata.config import Settings
 from khata.database import Database, EmbeddedServer
+from khata.memory import collect_rarely
 
 HERE = Path(__file__).parent
 LATEST = HERE / "out" / "latest.json"
@@ -73,6 +74,7 @@ async def measure(database: Database, options: argparse.Namespace, console: Cons
     prepare_classic(database)
     async with khata_cases(database, options.seed) as khata, classic_cases(database, options.seed) as classic:
         cases = [case for case in [*khata, *classic] if options.only in case.name]
+        collect_rarely()  # as `khata serve` does; both systems run in this process
         with Progress(console=console, transient=True) as progress:
             task = progress.add_task("", total=len(cases) * (count + 1))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import statistics
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -75,7 +74,6 @@ async def rounds(
     samples: dict[Case, list[Sample]] = {case: [] for case in cases}
     for number in range(count + 1):
         for case in cases:
-            gc.collect()
             sample = await case.run(seconds if number else seconds / 2)
             if number:
                 samples[case].append(sample)

@@ -13,6 +13,7 @@ from api.pages.plugin import Pages
 from khata.clock import utc_now
 from khata.config import Settings
 from khata.database import Database
+from khata.memory import collect_rarely
 from khata.wiring import api_secrets, open_gateway
 from ledger.books import create_book
 
@@ -53,4 +54,5 @@ async def _serve(settings: Settings, database: Database) -> None:
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
         )
+        collect_rarely()
         await uvicorn.Server(config).serve()
