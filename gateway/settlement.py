@@ -49,6 +49,9 @@ async def import_settlement(gw: Gateway, book_id: int, data: bytes, name: str) -
 
 async def _resolve(gw: Gateway, conn: AsyncConnection, book_id: int, file: SettlementFile) -> int:
     """Book the unknown captures and refunds that are lines of this file, amount and kind agreeing."""
+    # The book's lock first, then payments', in the order of the ledger's writer: recovery, which is sending the
+    # same operations again, can neither be faster than us nor be waited for in a circle.
+    await post(await driver(conn), book_id, (), now=gw.clock())
     lines = {line.rrn: line for line in file.lines}
     o, p = tables.operation, tables.payment
     query = (
@@ -62,14 +65,15 @@ async def _resolve(gw: Gateway, conn: AsyncConnection, book_id: int, file: Settl
         line = lines.get(row["rrn"])
         proven = (_KINDS.get(Kind(row["kind"])), row["amount"], row["currency"])
         if line and proven == (line.kind.value, line.amount, file.currency):
-            await _book(gw, conn, row["payment_id"], row["id"])
-            resolved += 1
+            resolved += await _book(gw, conn, row["payment_id"], row["id"])
     return resolved
 
 
-async def _book(gw: Gateway, conn: AsyncConnection, payment_id: UUID, op_id: UUID) -> None:
-    """Book one of them, in the first way the ledger accepts."""
-    payment = await store.load(conn, payment_id)
+async def _book(gw: Gateway, conn: AsyncConnection, payment_id: UUID, op_id: UUID) -> bool:
+    """Book one of them, in the first way the ledger accepts; False if the bank has answered meanwhile."""
+    payment = await store.load(conn, payment_id, lock=True)
+    if payment.operation(op_id).state is not OperationState.UNKNOWN:
+        return False
     op = exchange.ended(payment.operation(op_id), OperationState.RESOLVED_BY_FILE, gw.clock())
     refusal: Refusal | None = None
     for step in await _steps(gw, conn, payment, op):
@@ -78,7 +82,7 @@ async def _book(gw: Gateway, conn: AsyncConnection, payment_id: UUID, op_id: UUI
         unit = Unit((step.journal,), doors.statements(gw, payment, step, None, now=gw.clock()))
         (result,) = await post(await driver(conn), payment.book_id, [unit], now=gw.clock())
         if isinstance(result, Posted):
-            return
+            return True
         refusal = result
     raise Unbookable(payment.public_id, str(refusal))
 
