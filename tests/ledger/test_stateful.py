@@ -38,7 +38,7 @@ from tests.ledger.words import AUTHORIZATIONS, CREDIT_WALLET, ESCROW, FEES, ISSU
 
 LONG = os.environ.get("KHATA_HYPOTHESIS") == "long"
 SETTINGS = settings(
-    max_examples=1500 if LONG else 60,
+    max_examples=1500 if LONG else 40,
     stateful_step_count=60 if LONG else 20,
     deadline=None,
     print_blob=True,
