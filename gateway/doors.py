@@ -178,7 +178,10 @@ async def _fresh(gw: Gateway, payment_id: UUID, *, pause: bool) -> Payment:
 async def _first_booked(
     gw: Gateway, before: Payment, steps: Sequence[Step], idem: Idem | None, claimed: tuple[Statement, ...]
 ) -> Step | None:
-    """The first way the ledger accepts; None if the payment has changed meanwhile."""
+    """The first way the ledger accepts; None if the payment has changed meanwhile.
+
+    Raises ``Unbookable`` if it accepts none of them for the payment as it is.
+    """
     refusal: ledger_errors.Refusal | None = None
     for wanted in steps:
         step = next_version(before, wanted)
@@ -196,4 +199,8 @@ async def _first_booked(
                 refusal = result
             case _:
                 raise Unbookable(before.public_id, str(result))
+    # The ledger judges before the version is: it may have refused to take funds that another refund or a release
+    # has taken since.
+    if await _fresh(gw, before.id, pause=False) != before:
+        return None
     raise Unbookable(before.public_id, str(refusal))

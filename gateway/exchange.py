@@ -38,6 +38,11 @@ def sending(
     )
 
 
+def lease_passed(op: Operation, now: datetime) -> bool:
+    """Whoever was to send ``op`` has let its time run out; recovery may be at it."""
+    return op.next_check_at is not None and op.next_check_at <= now
+
+
 def answered(
     op: Operation, outcome: Outcome, *, now: datetime, policy: Policy, forwarded: bool = False
 ) -> Operation:

@@ -69,13 +69,14 @@ def charge_more(plan: FeePlan, before: int, amount: int) -> Charge:
     return charge(plan, before + amount) - charge(plan, before)
 
 
-def give_back(charged: Charge, captured: int, before: int, amount: int) -> Charge:
-    """The part of ``charged`` that goes with ``amount`` of ``captured`` after ``before`` was refunded.
+def give_back(charged: Charge, captured: int, refunded: int, returned: Charge) -> Charge:
+    """What is to be given back of ``charged`` once ``refunded`` of ``captured`` is, beside what is ``returned``.
 
-    Cumulative as well: when all is refunded exactly all is given back.
+    Cumulative as well: when all is refunded exactly all is given back. Never less than nothing: a capture
+    after a refund can make the share of what was refunded smaller than it was then.
     """
 
-    def share(refunded: int) -> Charge:
-        return Charge(half_up(charged.fee * refunded, captured), half_up(charged.tax * refunded, captured))
+    def due(part: int, already: int) -> int:
+        return max(0, half_up(part * refunded, captured) - already)
 
-    return share(before + amount) - share(before)
+    return Charge(due(charged.fee, returned.fee), due(charged.tax, returned.tax))

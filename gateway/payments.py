@@ -179,9 +179,12 @@ async def _begin_attempt(
 async def _authorize(
     gw: Gateway, merchant: Merchant, payment: Payment, card: Card, idem: Idem | None
 ) -> Payment:
-    op = payment.authorization
+    op, rail = payment.authorization, gw.rail(merchant.bank)
     assert op is not None
-    outcome = await gw.rail(merchant.bank).authorize(
+    if exchange.lease_passed(op, gw.clock()):
+        # It is recovery's now: a message sent after its own reversal might stand at the bank for ever.
+        return await doors.conclude(gw, payment.id, idem)
+    outcome = await rail.authorize(
         op.reference,
         amount=op.amount,
         currency=payment.currency,
@@ -190,6 +193,7 @@ async def _authorize(
         cvv=card.cvv.reveal() if card.cvv else None,
         merchant_id=merchant.acceptor_id,
         terminal_id=merchant.terminal_id,
+        tolerance_bps=payment.tolerance_bps,
     )
     return await authorization_answered(gw, payment, op.id, outcome, idem)
 

@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import select
 
 from banks.outcomes import Approved, Outcome
-from banks.references import BankReference
 from banks.settlement import expect
 from gateway import doors, entries, exchange, funds, idempotency, store, tables
 from gateway.core import Gateway, driver
@@ -48,7 +47,7 @@ async def refund(
         ref = await exchange.reference(conn, payment.current.bank, now=gw.clock())
         path = entries.available(payment.owner)
         funds_now = await balance(await driver(conn), payment.book_id, path, payment.currency)
-    op = _operation(gw, payment, ref, wanted)
+    op = exchange.sending(gw, Kind.REFUND, payment.current.id, ref, wanted)
     known = funds_now.available if funds_now else 0
     start = _Start(gw.ids(), op, reason, max(0, known), all_left=amount is None)
     claimed = doors.claim(gw, idem, merchant_id, "refund", start.id)
@@ -84,13 +83,6 @@ def require_refundable(payment: Payment, amount: int | None) -> int:
     return wanted
 
 
-def _operation(gw: Gateway, payment: Payment, ref: BankReference, amount: int) -> Operation:
-    assert payment.current is not None
-    capture = capture_to_refund(payment, amount)
-    target = capture.id if capture else None
-    return exchange.sending(gw, Kind.REFUND, payment.current.id, ref, amount, target=target)
-
-
 def capture_to_refund(payment: Payment, amount: int) -> Operation | None:
     """A capture of which that much was not refunded yet; None if it takes several, then the card is named."""
     captured = [op for op in payment.operations if op.kind is Kind.CAPTURE and op.done]
@@ -113,7 +105,10 @@ def _started(gw: Gateway, payment: Payment, start: _Start) -> Sequence[Step]:
     if start.op.amount > payment.totals.refundable:
         raise AmountExceeded(start.op.amount, payment.totals.refundable, payment.currency)
     taken = funds.take(payment.funds, start.op.amount)
-    after = payment.with_operation(start.op)
+    # Of the payment as it is now: another refund may have used up the capture meanwhile.
+    capture = capture_to_refund(payment, start.op.amount)
+    op = replace(start.op, target_id=capture.id if capture else None)
+    after = payment.with_operation(op)
     rest = start.op.amount - taken.amount
     steps: list[Step] = []
     for from_available in dict.fromkeys((rest, min(rest, start.available), 0)):
@@ -123,15 +118,15 @@ def _started(gw: Gateway, payment: Payment, start: _Start) -> Sequence[Step]:
             payment_id=payment.id,
             merchant_id=payment.merchant_id,
             currency=payment.currency,
-            operation=start.op,
+            operation=op,
             reason=start.reason,
             from_pending=split.pending,
             from_available=split.available,
             from_debt=split.debt,
-            created_at=start.op.created_at,
+            created_at=op.created_at,
         )
         extra = (*taken.statements, store.refund_insertion(refund))
-        journal = entries.refund_sent(gw.ids(), after, start.op, split)
+        journal = entries.refund_sent(gw.ids(), after, op, split)
         steps.append(Step(replace(after, funds=taken.after), journal, extra, refund, last=False))
     return steps
 
@@ -166,10 +161,7 @@ async def answered(
             gw, payment.id, lambda p: _unanswered(gw, p, refund, outcome), idem=idem
         )
     else:
-        decide = completed if isinstance(outcome, Approved) else failed
-        step = await doors.book(
-            gw, payment, lambda p: decide(gw, p, refund, _answered(gw, p, op, outcome)), idem=idem
-        )
+        step = await doors.book(gw, payment, lambda p: _ended(gw, p, refund, outcome), idem=idem)
         known = step.refund if step else None
     return known or await _conclude(gw, refund, idem)
 
@@ -182,8 +174,13 @@ async def _conclude(gw: Gateway, refund: Refund, idem: Idem | None) -> Refund:
     return now
 
 
-def _answered(gw: Gateway, payment: Payment, op: Operation, outcome: Outcome) -> Operation:
-    return exchange.answered(payment.operation(op.id), outcome, now=gw.clock(), policy=gw.policy)
+def _ended(gw: Gateway, payment: Payment, refund: Refund, outcome: Outcome) -> Sequence[Step]:
+    op = payment.operation(refund.operation.id)
+    op = exchange.answered(op, outcome, now=gw.clock(), policy=gw.policy)
+    if op.open:  # not sent by us, but another process has tried since: only the bank knows
+        return ()
+    decide = completed if isinstance(outcome, Approved) else failed
+    return decide(gw, payment, refund, op)
 
 
 def _unanswered(gw: Gateway, payment: Payment, refund: Refund, outcome: Outcome) -> tuple[Step, ...]:
@@ -227,8 +224,7 @@ def charge_returned(payment: Payment, amount: int) -> Charge:
     if not payment.fee_returned:
         return FREE
     sums = payment.totals
-    charged = Charge(sums.charge.fee, sums.charge.tax)
-    return give_back(charged, sums.captured, sums.refunded, amount)
+    return give_back(sums.charge, sums.captured, sums.refunded + amount, sums.charge_returned)
 
 
 def failed(gw: Gateway, payment: Payment, refund: Refund, op: Operation) -> Sequence[Step]:

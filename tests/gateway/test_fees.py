@@ -43,12 +43,28 @@ def test_a_whole_refund_in_parts_hands_back_exactly_what_was_charged(
 ) -> None:
     captured = sum(parts)
     charged = charge(plan, captured)
-    returned, before = Charge(0, 0), 0
+    returned, refunded = Charge(0, 0), 0
     for part in data.draw(st.permutations(parts)):
-        more = give_back(charged, captured, before, part)
+        refunded += part
+        more = give_back(charged, captured, refunded, returned)
         assert min(more.fee, more.tax) >= 0
-        returned, before = returned + more, before + part
+        returned += more
     assert returned == charged
+
+
+@given(PLANS, st.lists(st.tuples(st.integers(1, 10**9), st.integers(0, 10_000)), min_size=1, max_size=10))
+def test_refunds_between_captures_never_hand_back_more_than_was_charged(
+    plan: FeePlan, steps: list[tuple[int, int]]
+) -> None:
+    """Each step captures an amount, then refunds a share (in 1/10 000) of what is left to refund."""
+    charged, returned, captured, refunded = Charge(0, 0), Charge(0, 0), 0, 0
+    for amount, share in steps:
+        charged, captured = charged + charge_more(plan, captured, amount), captured + amount
+        refunded += (captured - refunded) * share // 10_000
+        returned += give_back(charged, captured, refunded, returned)
+        assert returned.fee <= charged.fee
+        assert returned.tax <= charged.tax
+    assert returned + give_back(charged, captured, captured, returned) == charged
 
 
 @given(AMOUNTS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
@@ -15,9 +16,11 @@ from gateway.errors import (
     PaymentNotFound,
     StateConflict,
 )
+from gateway.fees import FeePlan
 from gateway.payments import NewPayment
 from gateway.states import PaymentStatus as S
 from khata.database import Database
+from ledger.read import Balance
 from tests.banks.acquirer import AcquirerProcess
 from tests.gateway.world import DECLINED, GOOD, World, card
 from tests.gateway.world import world as make_world
@@ -381,8 +384,63 @@ async def test_captures_may_exceed_the_authorization_by_what_was_agreed(
         with pytest.raises(AmountExceeded) as refused:
             await captures.capture(world.gw, world.merchant.id, payment.id, 110_001)
         assert refused.value.allowed == 110_000
-        # This bank takes no more than it has authorized: its decline leaves the payment as it was.
+        # The bank was told of it with the authorization.
         payment = await captures.capture(world.gw, world.merchant.id, payment.id, 110_000)
-        assert payment.status is S.REQUIRES_CAPTURE
-        assert payment.last_refusal is not None
+        assert payment.status is S.SUCCEEDED
+        assert payment.totals.captured == 110_000
+        assert (await world.balances())["Assets:Receivable:meridian"] == 110_000
+        assert await world.held() == 0
         await world.check()
+
+
+async def test_a_fee_handed_back_before_a_later_capture_is_not_handed_back_twice(
+    database: Database, acquirer: AcquirerProcess
+) -> None:
+    """Refunds hand back what was charged and no more, also when the fixed part of the fee came before them."""
+    plans = {"INR": FeePlan(bps=200, fixed=5_000)}
+    async with make_world(database, acquirer, fee_returned=True, fees=plans) as world:
+        payment = await world.authorized(200_000)
+        for _ in range(2):
+            await captures.capture(world.gw, world.merchant.id, payment.id, 100_000)
+            refund = await refunds.refund(world.gw, world.merchant.id, payment.id, 100_000)
+            assert refund.status == "succeeded"
+        sums = (await world.get(payment)).totals
+        assert sums.charge_returned == sums.charge
+        assert await world.balances() == {}
+        await world.check()
+
+
+async def test_a_refund_takes_funds_that_become_payable_while_it_begins(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payment = await world.captured()
+    (file,) = await world.settle()
+    await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    real = refunds.balance
+
+    async def after_a_release(*args: Any) -> Balance | None:
+        tomorrow = world.clock().date() + timedelta(days=1)
+        assert await funds.release_due(world.gw, on=tomorrow) == 1
+        return await real(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(refunds, "balance", after_a_release)
+        refund = await refunds.refund(world.gw, world.merchant.id, payment.id, 50_000)
+    assert refund.status == "succeeded"
+    assert (refund.from_pending, refund.from_available, refund.from_debt) == (0, 50_000, 0)
+    assert (await world.balances())["Liabilities:Merchant:Available"] == 47_640
+    await world.check()
+
+
+async def test_refunds_at_the_same_time_name_captures_that_can_bear_them(patient_world: World) -> None:
+    """The bank refuses more than a capture's amount, so the second refund must not name the first's capture."""
+    world = patient_world
+    payment = await world.authorized(120_000)
+    for _ in range(2):
+        await captures.capture(world.gw, world.merchant.id, payment.id, 60_000)
+    made = await asyncio.gather(
+        *(refunds.refund(world.gw, world.merchant.id, payment.id, 60_000) for _ in range(2))
+    )
+    assert [refund.status for refund in made] == ["succeeded", "succeeded"]
+    assert len({refund.operation.target_id for refund in made}) == 2
+    await world.check()

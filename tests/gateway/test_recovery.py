@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 
 from banks.card.rail import CardRail
 from banks.errors import SettlementRefused
+from banks.outcomes import NotSent, NotSentReason, Outcome
+from banks.references import BankReference
 from gateway import captures, payments, recovery, refunds, settlement, voids
+from gateway.core import Gateway
 from gateway.errors import OutcomeUnknown
 from gateway.model import Kind
 from gateway.states import AttemptState, OperationState
@@ -311,6 +315,58 @@ async def test_the_outcome_of_a_frozen_worker_changes_nothing_twice(world: World
     await asyncio.gather(*(recovery.recover(world.gw, payment.id, op.id) for _ in range(4)))
     assert (await world.balances())["Assets:Receivable:meridian"] == LOST_ANSWER_AMOUNT
     assert len(await world.journals(kind="capture")) == 1
+    await world.check()
+
+
+async def test_a_refund_not_sent_by_a_frozen_process_that_another_has_sent_stays_in_transit(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It wakes after its lease and finds no connection; meanwhile the bank has paid the customer."""
+    payment = await world.captured(200_000)
+    real = CardRail.refund
+
+    async def frozen(rail: CardRail, ref: BankReference, **facts: Any) -> Outcome:
+        with monkeypatch.context() as patch:
+            patch.setattr(CardRail, "refund", real)
+            world.clock.forward(seconds=60)
+            assert await recovery.recover_due(world.gw) == 1
+        return NotSent(ref, NotSentReason.DISCONNECTED)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CardRail, "refund", frozen)
+        refund = await refunds.refund(world.gw, world.merchant.id, payment.id, LOST_ANSWER_AMOUNT)
+    assert (refund.status, refund.outcome) == ("pending", "unknown")
+    assert await world.journals(kind="refund_failure") == []
+    await recover(world)
+    assert (await refunds.get_refund(world.gw, world.merchant.id, refund.id)).status == "succeeded"
+    sums = await world.balances()
+    assert "Liabilities:InTransit:Refunds:meridian" not in sums
+    assert sums["Assets:Receivable:meridian"] == 200_000 - LOST_ANSWER_AMOUNT
+    await world.check()
+
+
+async def test_an_authorization_is_not_sent_once_its_lease_has_passed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process that froze before its message: the message would come after its own reversal."""
+    payment = await world.new()
+    real = Gateway.rail
+
+    def frozen(gw: Gateway, bank: str) -> CardRail:
+        # The second look at the rail is the one that sends.
+        calls.append(bank)
+        if len(calls) == 2:
+            world.clock.forward(seconds=60)
+        return real(gw, bank)
+
+    calls: list[str] = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Gateway, "rail", frozen)
+        payment = await payments.confirm(world.gw, world.merchant.id, payment.id, card())
+    assert payment.status is S.PROCESSING
+    assert world.acquirer.entries(kind="authorization") == []
+    await recover(world)
+    assert (await world.get(payment)).status is S.REQUIRES_PAYMENT_METHOD
     await world.check()
 
 
