@@ -13,7 +13,7 @@ help:
 	@echo "check    format, lint, types, direction of imports"
 	@echo "format   rewrite to the agreed format"
 	@echo "bench    figures (QUICK=1: a short run)"
-	@echo "chaos    faults and kills"
+	@echo "chaos    faults and kills (CYCLES=10, SEED=...)"
 	@echo "lock     resolve the requirements anew"
 
 up: run-environment
@@ -42,7 +42,7 @@ bench: dev-environment
 
 chaos: dev-environment
 	@deploy/tools.sh chromium hledger ledger postgresql
-	@$(PYTHON) -m pytest tests/chaos $(ARGS)
+	@CYCLES=$(or $(CYCLES),10) SEED=$(SEED) $(PYTHON) -m pytest tests/chaos -s $(ARGS)
 
 lock: dev-environment
 	deploy/lock.sh
