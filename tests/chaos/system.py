@@ -51,6 +51,7 @@ class System:
     members: tuple[Member, ...]
     wallets: tuple[str, ...]
     server: EmbeddedServer | None = None
+    database_deaths: int = 0
 
     @property
     def settings(self) -> Settings:
@@ -97,6 +98,7 @@ class System:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self.server.wait(10)
+        self.database_deaths += 1
         await asyncio.sleep(down_s)
         self.server.start()  # on this thread: the kernel ties the child's life to it
 
@@ -126,6 +128,13 @@ class System:
         ):
             answer.raise_for_status()
             return await answer.json()
+
+    def deaths(self) -> dict[str, int]:
+        """How often each process has ended by force, or for want of a database to start with."""
+        names = ("api", "worker", "acquirer")
+        return {name: len(self.stage.supervisor.statuses(name)) for name in names} | {
+            "database": self.database_deaths
+        }
 
     def said(self, lines: int = 15) -> str:
         """The ends of the processes' logs, for whoever reads a failure."""

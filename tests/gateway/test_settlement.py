@@ -20,7 +20,7 @@ async def test_a_file_and_the_worker_that_sends_the_same_capture_again_take_turn
     payment = await world.authorized()
     await captures.capture(world.gw, world.merchant.id, payment.id, NEVER_ANSWERED_AMOUNT)
     (file,) = await world.settle()
-    decide, sending = settlement._steps, set[asyncio.Task[int]]()
+    decide, sending = settlement._steps, set[asyncio.Task[int]]()  # pyright: ignore[reportPrivateUsage]
 
     async def slowly(*given: Any) -> Any:
         world.clock.forward(seconds=60)
