@@ -118,9 +118,10 @@ async def _assertion_is_good(
     claims = _verified_claims(client, proof, now)
     if claims is None:
         return False
-    expires_at = datetime.fromtimestamp(claims["exp"], tz=now.tzinfo)
-    if expires_at > now + _LONGEST_ASSERTION + _CLOCK_SKEW:
+    # Numbers are compared: not every number is a date.
+    if claims["exp"] > (now + _LONGEST_ASSERTION + _CLOCK_SKEW).timestamp():
         return False
+    expires_at = datetime.fromtimestamp(claims["exp"], tz=now.tzinfo)
     cursor = await conn.execute(
         "INSERT INTO api.used_assertion (client_id, jti_hash, expires_at) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
         (client.client_id, hashlib.sha256(str(claims["jti"]).encode()).digest(), expires_at + _CLOCK_SKEW),
