@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -20,7 +20,8 @@ from rich.progress import Progress
 from bench.classic import classic_cases, prepare_classic
 from bench.khata_cases import khata_cases
 from bench.measure import Case, Figure, Sample, rounds
-from bench.report import draw, table
+from bench.picture import draw
+from bench.report import table
 from khata.bootstrap import prepare
 from khata.config import Settings
 from khata.database import Database, EmbeddedServer
@@ -45,7 +46,7 @@ def arguments() -> argparse.Namespace:
 
 
 @contextmanager
-def bench_database() -> Iterator[Database]:
+def bench_database() -> Generator[Database]:
     """A fresh database on ``KHATA_DATABASE_URL``, or on a server of our own with its own data directory; gone after."""
     url = Settings().database_url
     with tempfile.TemporaryDirectory(prefix="khata-bench-") as directory:

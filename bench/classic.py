@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import count
@@ -33,7 +33,7 @@ def prepare_classic(database: Database) -> None:
 
 
 @asynccontextmanager
-async def classic_cases(database: Database, seed: int) -> AsyncIterator[list[Case]]:
+async def classic_cases(database: Database, seed: int) -> AsyncGenerator[list[Case]]:
     async with AsyncExitStack() as stack:
         connections = [
             await stack.enter_async_context(await AsyncConnection.connect(database.app_dsn, autocommit=True))

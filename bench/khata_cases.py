@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -31,7 +31,7 @@ def clock() -> datetime:
 
 
 @asynccontextmanager
-async def khata_cases(database: Database, seed: int) -> AsyncIterator[list[Case]]:
+async def khata_cases(database: Database, seed: int) -> AsyncGenerator[list[Case]]:
     """Cases on one book of 10,000 funded accounts; every guarantee of the ledger is on."""
     async with AsyncExitStack() as stack:
         connect = partial(AsyncConnection.connect, database.app_dsn)
@@ -88,13 +88,13 @@ class _Bulk:
     async def run(
         self, build: Callable[[], Sequence[Sequence[m.Unit]]], counts: int, seconds: float
     ) -> Sample:
-        """``build`` makes the batches of one turn, ``counts`` is what a turn is worth."""
+        """``build`` makes the batches of one turn, ``counts`` is what a turn is worth. At least one turn."""
         sample = Sample()
-        start = time.perf_counter()
         batches = build()
-        while time.perf_counter() < start + seconds:
+        start = time.perf_counter()
+        while not sample.done or time.perf_counter() < start + seconds:
             posting = asyncio.create_task(self._post(batches))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # let it lock and load
             batches = build()
             await posting
             sample.done += counts
@@ -123,6 +123,6 @@ def _bulk_cases(bulk: _Bulk, units: Units, load: str) -> list[Case]:
 
     cases = [case("bulk", transfers, size, "transfers") for size in BATCHES]
     if load == "uniform":
-        cases.append(case("bulk hold+capture", pairs, 1000, "pairs"))
-        cases.append(case("bulk payment+fee+gst", payments, 1000, "payments"))
+        cases.append(case("bulk-hold+capture", pairs, 1000, "pairs"))
+        cases.append(case("bulk-payment+fee+gst", payments, 1000, "payments"))
     return cases

@@ -51,14 +51,16 @@ class Figure:
     def of(cls, case: Case, samples: Sequence[Sample]) -> Figure:
         rates = [s.rate for s in samples]
         waits = sorted(wait for s in samples for wait in s.latencies_s)
-        p50, p99 = (_percentile(waits, 0.50), _percentile(waits, 0.99)) if waits else (None, None)
         return cls(
-            case.name,
-            case.system,
-            case.unit,
-            *(round(x, 1) for x in (statistics.median(rates), min(rates), max(rates))),
-            *(p50, p99),
-            len(rates),
+            case=case.name,
+            system=case.system,
+            unit=case.unit,
+            rate_per_s=round(statistics.median(rates), 1),
+            min=round(min(rates), 1),
+            max=round(max(rates), 1),
+            p50_ms=_percentile(waits, 0.50) if waits else None,
+            p99_ms=_percentile(waits, 0.99) if waits else None,
+            rounds=len(rates),
         )
 
 

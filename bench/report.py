@@ -1,4 +1,4 @@
-"""The table and the picture, from figures alone."""
+"""The table, from figures alone."""
 
 from __future__ import annotations
 
@@ -21,19 +21,20 @@ def rival(figure: Figure, figures: Sequence[Figure]) -> Figure | None:
 
 
 def table(figures: Sequence[Figure]) -> Table:
-    out = Table(title="Medians a second, every guarantee on")
-    for name in ("case", "system", "counted"):
-        out.add_column(name)
-    for name in ("median /s", "min", "max", "p50 ms", "p99 ms", "× classic"):
-        out.add_column(name, justify="right")
+    out = Table(title="Medians of the rounds; every guarantee of the ledger on")
+    for name in ("case", "system"):
+        out.add_column(name, no_wrap=True)
+    for name in ("median/s", "min–max", "p50/p99 ms", "× classic"):
+        out.add_column(name, justify="right", no_wrap=True)
     for f in figures:
         other = rival(f, figures)
-        ratio = f"{f.rate_per_s / other.rate_per_s:.1f} ({other.case.rsplit('/', 1)[1]})" if other else ""
-        waits = ["" if w is None else f"{w:.2f}" for w in (f.p50_ms, f.p99_ms)]
-        rates = [f"{rate:,.0f}" for rate in (f.rate_per_s, f.min, f.max)]
-        out.add_row(f.case, f.system, f.unit, *rates, *waits, ratio)
+        waits = f"{f.p50_ms:.1f}/{f.p99_ms:.1f}" if f.p50_ms is not None and f.p99_ms is not None else ""
+        out.add_row(
+            f.case if f.unit == "transfers" else f"{f.case} ({f.unit})",
+            f.system,
+            f"{f.rate_per_s:,.0f}",
+            f"{f.min:,.0f}–{f.max:,.0f}",
+            waits,
+            f"{f.rate_per_s / other.rate_per_s:.2f} ({other.case.rsplit('/', 1)[1]})" if other else "",
+        )
     return out
-
-
-def draw(figures: Sequence[Figure]) -> str:
-    return ""
