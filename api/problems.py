@@ -108,6 +108,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.LedgerUnavailable: Problem(503, "The books cannot be reached", 2),
     l.FactRefused: Problem(409, "The account's state does not allow that"),
     l.DatabaseRefused: _INTERNAL,
+    l.NotInTransaction: _INTERNAL,
     l.SourceConflict: Problem(409, "Another journal has this source"),
     l.AccountUnknown: Problem(404, "No such account"),
     l.AccountFrozen: Problem(409, "The account is frozen"),

@@ -82,6 +82,16 @@ class DatabaseRefused(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class NotInTransaction(LedgerError):
+    """``post`` was given a connection that would commit each statement by itself: a bug of the caller."""
+
+    code: ClassVar[str] = "not_in_transaction"
+
+    def __str__(self) -> str:
+        return "the connection is in autocommit mode, outside a transaction"
+
+
+@dataclass(unsafe_hash=True)
 class Refusal(LedgerError):
     """A unit judged and refused; it left no trace."""
 

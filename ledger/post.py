@@ -8,9 +8,10 @@ from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
 from ledger.decide import decide
-from ledger.errors import DatabaseRefused, StatementRefused
+from ledger.errors import DatabaseRefused, NotInTransaction, StatementRefused
 from ledger.load import load
 from ledger.model import Posted, Result, Statement, Unit
 from ledger.store import store
@@ -24,10 +25,12 @@ async def post(
     ``conn`` must not be in autocommit mode; nothing is durable before the caller's COMMIT has returned. The book
     is locked until then. The statements of units that stand run last; those of replayed units do not run again.
 
-    Raises ``BookUnknown``; ``StatementRefused`` when a statement hits another number of rows than promised or
-    the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do: then the caller must roll
+    Raises ``NotInTransaction``, ``BookUnknown``; ``StatementRefused`` when a statement hits another number of rows
+    than promised or the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do: then the caller must roll
     back, nothing of the whole batch stands.
     """
+    if conn.autocommit and conn.info.transaction_status is TransactionStatus.IDLE:
+        raise NotInTransaction  # the lock would be gone before the first row is written
     try:
         state = await load(conn, book_id, units, now=now)
         decisions = decide(state, units)

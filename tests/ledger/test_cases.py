@@ -9,6 +9,7 @@ import pytest
 
 from ledger import errors
 from ledger import model as m
+from ledger.post import post
 from tests.ledger.recompute import assert_sound
 from tests.ledger.words import (
     AUTHORIZATIONS,
@@ -95,3 +96,16 @@ async def test_a_pending_sum_that_leaves_its_range_is_refused(book: Book) -> Non
     results = await book.post(*units)
     assert [r for r in results if isinstance(r, errors.Refusal)] == [errors.AmountTooLarge(AUTHORIZATIONS)]
     await assert_sound(book.conn, book.book_id)
+
+
+async def test_a_connection_that_commits_by_itself_is_refused_unless_a_transaction_is_open(
+    book: Book,
+) -> None:
+    await book.conn.rollback()
+    await book.conn.set_autocommit(True)
+    with pytest.raises(errors.NotInTransaction):
+        await post(book.conn, book.book_id, [unit(fund(WALLET, 5))], now=NOW)
+    async with book.conn.transaction():
+        await post(book.conn, book.book_id, [unit(fund(WALLET, 5))], now=NOW)
+    await book.conn.set_autocommit(False)
+    assert await book.balance(WALLET) == (5, 5, 0)
