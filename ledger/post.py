@@ -26,8 +26,8 @@ async def post(
     is locked until then. The statements of units that stand run last; those of replayed units do not run again.
 
     Raises ``NotInTransaction``, ``BookUnknown``; ``StatementRefused`` when a statement hits another number of rows
-    than promised or the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do: then the caller must roll
-    back, nothing of the whole batch stands.
+    than promised or the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do:
+    then the caller must roll back, nothing of the whole batch stands.
     """
     if conn.autocommit and conn.info.transaction_status is TransactionStatus.IDLE:
         raise NotInTransaction  # the lock would be gone before the first row is written
