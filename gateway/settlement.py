@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from uuid import UUID
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import ARRAY, Text, any_, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from banks.settlement import SettlementFile, SettlementImport, import_file, parse
@@ -54,17 +54,19 @@ async def _resolve(gw: Gateway, conn: AsyncConnection, book_id: int, file: Settl
     await post(await driver(conn), book_id, (), now=gw.clock())
     lines = {line.rrn: line for line in file.lines}
     o, p = tables.operation, tables.payment
+    # Found by the file's references: the operations of all time are many more than those of a day.
+    named = o.c.rrn == any_(bindparam("rrns", list(lines), type_=ARRAY(Text)))
     query = (
         select(o.c.id, o.c.payment_id, o.c.rrn, o.c.kind, o.c.amount, p.c.currency)
         .join(p, p.c.id == o.c.payment_id)
-        .where(o.c.bank == file.bank, o.c.state == OperationState.UNKNOWN, p.c.book_id == book_id)
+        .where(o.c.bank == file.bank, named, o.c.state == OperationState.UNKNOWN, p.c.book_id == book_id)
         .order_by(o.c.id)
     )
     resolved = 0
     for row in (await conn.execute(query)).mappings().all():
-        line = lines.get(row["rrn"])
+        line = lines[row["rrn"]]
         proven = (_KINDS.get(Kind(row["kind"])), row["amount"], row["currency"])
-        if line and proven == (line.kind.value, line.amount, file.currency):
+        if proven == (line.kind.value, line.amount, file.currency):
             resolved += await _book(gw, conn, row["payment_id"], row["id"])
     return resolved
 
