@@ -27,6 +27,7 @@ from ledger.ids import Ids
 from ledger.writer import Writer
 
 MERIDIAN = "meridian"
+SILENT_MS = 20_000  # a database host that is gone without a word is given up on
 
 
 @dataclass
@@ -39,7 +40,8 @@ class Writers:
     def __call__(self, book_id: int) -> Writer:
         writer = self.by_book.get(book_id)
         if writer is None:
-            writer = Writer(partial(AsyncConnection.connect, self.app_dsn), book_id, clock=utc_now)
+            connect = partial(AsyncConnection.connect, self.app_dsn, tcp_user_timeout=SILENT_MS)
+            writer = Writer(connect, book_id, clock=utc_now)
             writer.start()
             self.by_book[book_id] = writer
         return writer
