@@ -28,6 +28,7 @@ class UnknownReason(StrEnum):
     UNANSWERED = "an earlier message with this reference is still unanswered"
     CONNECTION_LOST = "the connection was lost"
     UNREADABLE = "the answer was unreadable"
+    DUPLICATE = "the bank has had this reference before and does not say what became of it"
     MISMATCHED = "the answer does not belong to the request"
     AMOUNT_MISMATCH = "amount mismatch"
 

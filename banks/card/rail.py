@@ -229,5 +229,8 @@ def outcome(
         return Unknown(ref, UnknownReason.AMOUNT_MISMATCH)
     if code == spec.APPROVED:
         return Approved(ref, amount, currency, answer.get(38), code)
+    if code == spec.DUPLICATE:
+        # A bank that does not know a repeat for one says so: what it answered the first time still holds.
+        return Unknown(ref, UnknownReason.DUPLICATE)
     meaning = spec.RESPONSE_CODES.get(code, spec.Meaning("declined"))
     return Declined(ref, code, meaning.text, meaning.retryable)

@@ -88,6 +88,7 @@ class Meaning:
 
 
 APPROVED = "00"
+DUPLICATE = "94"
 RESPONSE_CODES: Mapping[str, Meaning] = {
     APPROVED: Meaning("approved"),
     "03": Meaning("invalid merchant"),
@@ -107,7 +108,7 @@ RESPONSE_CODES: Mapping[str, Meaning] = {
     "65": Meaning("exceeds frequency limit"),
     "91": Meaning("issuer or switch inoperative", retryable=True),
     "92": Meaning("no route to the issuer", retryable=True),
-    "94": Meaning("duplicate transmission"),
+    DUPLICATE: Meaning("duplicate transmission"),
     "96": Meaning("system malfunction", retryable=True),
     "N7": Meaning("card verification value wrong"),
 }
