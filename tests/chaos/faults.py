@@ -19,7 +19,7 @@ from ledger.points import (
 from tests.chaos.system import System
 
 API_POINTS = (RAIL_SENDING, RAIL_ANSWERED, WRITER_POSTED, WRITER_COMMITTED)
-LONGEST_WAIT_S, LONGEST_DOWN_S, MOST_TIMES = 3.0, 0.8, 15
+LONGEST_WAIT_S, LONGEST_DOWN_S, MOST_TIMES = 2.5, 0.8, 10
 
 
 async def database_dies(system: System, dice: random.Random) -> None:
