@@ -71,7 +71,7 @@ def _drop(url: str) -> None:
 
 async def measure(database: Database, options: argparse.Namespace, console: Console) -> list[Figure]:
     count = options.rounds or 5
-    seconds = options.seconds or (0.45 if options.quick else 2.5)
+    seconds = options.seconds or (0.3 if options.quick else 2.5)
     prepare_classic(database)
     async with khata_cases(database, options.seed) as khata, classic_cases(database, options.seed) as classic:
         cases = [case for case in [*khata, *classic] if options.only in case.name]
@@ -89,6 +89,7 @@ async def measure(database: Database, options: argparse.Namespace, console: Cons
 def main() -> None:
     options = arguments()
     console = Console()
+    console = console if console.is_terminal else Console(width=100)
     with bench_database() as database:
         figures = uvloop.run(measure(database, options, console))
     console.print(table(figures))

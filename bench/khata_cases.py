@@ -74,7 +74,7 @@ def _writer_cases(writer: Writer, units: Units, load: str) -> list[Case]:
     return [
         *(case("single", transfer, callers, "transfers") for callers in CALLERS),
         case("hold+capture", hold_and_capture, 64, "pairs"),
-        case("payment+fee+gst", payment, 64, "payments"),
+        case("payment+fee", payment, 64, "payments"),
     ]
 
 
@@ -124,5 +124,5 @@ def _bulk_cases(bulk: _Bulk, units: Units, load: str) -> list[Case]:
     cases = [case("bulk", transfers, size, "transfers") for size in BATCHES]
     if load == "uniform":
         cases.append(case("bulk-hold+capture", pairs, 1000, "pairs"))
-        cases.append(case("bulk-payment+fee+gst", payments, 1000, "payments"))
+        cases.append(case("bulk-payment+fee", payments, 1000, "payments"))
     return cases

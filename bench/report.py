@@ -30,7 +30,7 @@ def table(figures: Sequence[Figure]) -> Table:
         other = rival(f, figures)
         waits = f"{f.p50_ms:.1f}/{f.p99_ms:.1f}" if f.p50_ms is not None and f.p99_ms is not None else ""
         out.add_row(
-            f.case if f.unit == "transfers" else f"{f.case} ({f.unit})",
+            f.case,
             f.system,
             f"{f.rate_per_s:,.0f}",
             f"{f.min:,.0f}–{f.max:,.0f}",
