@@ -76,6 +76,7 @@ async def shop_under_fire(system: System, clients: list[Client]) -> list[str]:
         for n in range(SHOPPERS)
     ]
     await asyncio.gather(*(shopper.told_by_the_file() for shopper in first))
+    await outlive_the_database(system)
     async with asyncio.TaskGroup() as group:
         for shopper in more:
             group.create_task(shopper.play(stop))
@@ -84,6 +85,29 @@ async def shop_under_fire(system: System, clients: list[Client]) -> list[str]:
             await cycle(system, dice, report=print)
         stop.set()
     return [f"{shopper.name}-file" for shopper in first]
+
+
+async def outlive_the_database(system: System) -> None:
+    """API and worker go on by themselves: neither is started again, and the worker asks the bank again."""
+
+    async def worker_works() -> None:
+        before = await tries(system)
+
+        async def more() -> bool:
+            return await tries(system) > before
+
+        await eventually(more, "the worker works")
+
+    await worker_works()
+    await system.kill_database(0.3)
+    await worker_works()
+    await system.ready()
+    assert system.deaths() == {"api": 0, "worker": 0, "acquirer": 0, "database": 1}
+
+
+async def tries(system: System) -> int:
+    """How many messages to the bank were begun, again and again for what it does not answer."""
+    return (await system.rows("SELECT sum(tries)::int FROM gateway.operation"))[0][0]
 
 
 async def find_nothing(system: System, log: Log) -> None:
