@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import random
 import signal
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable
@@ -34,6 +35,7 @@ LATE_MS = 2500
 PATIENCE_S = 60.0
 POLL_S = 0.05
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "64MB"}
+BELOW_EPHEMERAL = (20_000, 32_000)
 IN_A_WALLET = 1_000_000_000
 
 
@@ -147,6 +149,11 @@ def children(pid: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
+def spare_port() -> int:
+    """A free one that the kernel gives to nobody's outgoing connection while its owner is dead."""
+    return free_port(random.randrange(*BELOW_EPHEMERAL))
+
+
 async def eventually(
     happened: Callable[[], bool | Awaitable[bool]], what: str, patience_s: float = PATIENCE_S
 ) -> None:
@@ -167,7 +174,7 @@ async def durable_system() -> AsyncGenerator[System]:
     binaries = os.environ.get("KHATA_TEST_PG_BIN")
     with temporary_home() as home:
         made = EmbeddedServer(
-            home, binaries=Path(binaries) if binaries else None, port=free_port(), settings=DURABLE
+            home, binaries=Path(binaries) if binaries else None, port=spare_port(), settings=DURABLE
         )
         with made as server:
             async with system_on(server.admin_dsn, home, server=server) as system:
@@ -179,8 +186,8 @@ async def system_on(
     admin_dsn: str, home: Path, *, name: str = "khata", server: EmbeddedServer | None = None
 ) -> AsyncGenerator[System]:
     """Simulator, API and worker on database ``name``, three merchants with clients and a customer's wallet each."""
-    given = Settings(home=home, database_url=admin_dsn, database_name=name, api_port=0, acquirer_port=0)
-    settings = placed(given, acquirer_control_port=free_port(), **PATIENCE)
+    ports = {name: spare_port() for name in ("api_port", "acquirer_port", "acquirer_control_port")}
+    settings = placed(Settings(home=home, database_url=admin_dsn, database_name=name), **ports, **PATIENCE)
     database = prepare(admin_dsn, home, name)
     async with run_stage(settings, late_ms=LATE_MS) as stage:
         async with open_gateway(settings, database) as gw:
