@@ -16,6 +16,7 @@ from khata.config import Settings
 from khata.database import Database
 from khata.jobs import job_app
 from khata.logs import configure_logs
+from khata.memory import collect_rarely
 from khata.wiring import api_secrets, open_gateway
 
 CONCURRENCY = 8
@@ -42,6 +43,7 @@ async def work(settings: Settings, database: Database) -> None:
     for signal_ in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
     async with open_gateway(settings, database) as gw:
+        collect_rarely()
         app = job_app(database.app_dsn, gw, api_secrets(settings))
         async with app.open_async():
             working = asyncio.create_task(_work_on(app, stop))
