@@ -24,10 +24,11 @@ demo: run-environment
 	@.venv/bin/khata demo $(ARGS)
 
 test: dev-environment
-	@deploy/tools.sh chromium hledger ledger postgresql
+	@deploy/tools.sh chromium curl hledger ledger libatomic1 postgresql
 	@$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 check: dev-environment
+	@deploy/tools.sh libatomic1
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
 	.venv/bin/basedpyright
@@ -41,7 +42,7 @@ bench: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench $(ARGS)
 
 chaos: dev-environment
-	@deploy/tools.sh chromium hledger ledger postgresql
+	@deploy/tools.sh chromium curl hledger ledger libatomic1 postgresql
 	@CYCLES=$(or $(CYCLES),10) SEED=$(SEED) $(PYTHON) -m pytest tests/chaos -s $(ARGS)
 
 lock: dev-environment

@@ -5,11 +5,11 @@ set -euo pipefail
 
 missing=()
 for program in "$@"; do
-    if [ "$program" = postgresql ]; then
-        compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null || missing+=(postgresql)
-    else
-        command -v "$program" >/dev/null || missing+=("$program")
-    fi
+    case $program in
+        postgresql) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+        libatomic1) compgen -G '/usr/lib/*/libatomic.so.1' >/dev/null ;;  # of the node that playwright and pyright bring
+        *) command -v "$program" >/dev/null ;;
+    esac || missing+=("$program")
 done
 [ ${#missing[@]} -gt 0 ] || exit 0
 
