@@ -24,7 +24,7 @@ demo: run-environment
 	@.venv/bin/khata demo $(ARGS)
 
 test: dev-environment
-	@deploy/tools.sh chromium curl hledger ledger libatomic1 postgresql
+	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
 	@$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 check: dev-environment
@@ -42,7 +42,7 @@ bench: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench $(ARGS)
 
 chaos: dev-environment
-	@deploy/tools.sh chromium curl hledger ledger libatomic1 postgresql
+	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
 	@CYCLES=$(or $(CYCLES),10) SEED=$(SEED) $(PYTHON) -m pytest tests/chaos -s $(ARGS)
 
 lock: dev-environment

@@ -7,6 +7,7 @@ missing=()
 for program in "$@"; do
     case $program in
         postgresql) compgen -G '/usr/lib/postgresql/*/bin/postgres' >/dev/null ;;
+        fonts-dejavu-core) compgen -G '/usr/share/fonts/truetype/*/*.ttf' >/dev/null ;;  # a browser without any font
         libatomic1) compgen -G '/usr/lib/*/libatomic.so.1' >/dev/null ;;  # of the node that playwright and pyright bring
         *) command -v "$program" >/dev/null ;;
     esac || missing+=("$program")
