@@ -23,6 +23,8 @@ CSP = (
 HTMX_CONFIG = json.dumps(
     {
         "includeIndicatorStyles": False,
+        # htmx focuses what has autofocus when it settles: a moment later would take the focus from who pressed Tab.
+        "defaultSettleDelay": 0,
         "allowEval": False,
         "allowScriptTags": False,
         "selfRequestsOnly": True,

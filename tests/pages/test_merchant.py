@@ -135,6 +135,7 @@ def test_a_payment_shows_its_figures_messages_and_journals(
     with looking(browser, shop.url, size=DESK) as page:
         sign_in(page, trade)
         page.get_by_role("navigation").get_by_role("link", name="Payments").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("Payments")
         row = page.get_by_role("row").filter(has_text="ORD-1042")
         expect(row.locator(".badge")).to_have_text("Paid")
         row.get_by_role("link").click()
