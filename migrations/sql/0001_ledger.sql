@@ -13,6 +13,7 @@ CREATE TABLE ledger.book (
   name           text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9-]{0,39}$'),
   head           bigint NOT NULL DEFAULT 0 CHECK (head >= 0),       -- seq of the last journal
   accounts       integer NOT NULL DEFAULT 0,                        -- number of the last account
+  acts           bigint NOT NULL DEFAULT 0,                         -- number of the last act of a person
   recorded_at    timestamptz NOT NULL                               -- clock of the book: never goes back
                  CONSTRAINT book_clock CHECK (recorded_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
   closed_through date
@@ -156,6 +157,8 @@ CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
 -- KH007 account not open             KH008 currency differs     KH009 hold's terms
 -- KH010 immutable                    KH011 clock of the book    KH012 floor or status
 -- KH013 running balance
+-- KH025 act without person or reason   KH026 two people      KH027 close or reopening of a period
+-- KH028 adjustment other than approved
 CREATE FUNCTION ledger.refuse(state text, message text) RETURNS void LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message; END $$;
 
