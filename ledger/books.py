@@ -13,6 +13,9 @@ from psycopg import AsyncConnection
 from ledger.errors import AccountUnknown, DatabaseRefused, FactRefused
 from ledger.model import AccountStatus, NewAccount
 
+# Below the floor; closed and not empty (migrations/sql/0001_ledger.sql, the list at ledger.refuse).
+FORBIDDEN_BY_BALANCE = ("KH006", "KH017")
+
 
 async def create_book(conn: AsyncConnection[Any], *, name: str, now: datetime) -> int:
     """The id of the book of that name, made if it is not there."""
@@ -79,9 +82,9 @@ async def change_account(
             "SELECT ledger.change_account(%s, %s, %s, %s, %s, %s)",
             [book_id, account_id, new_floor, new_status, reason, now],
         )
-    except psycopg.errors.CheckViolation as error:
-        raise FactRefused(path, currency, error.diag.constraint_name or "") from error
     except psycopg.DatabaseError as error:
+        if error.sqlstate in FORBIDDEN_BY_BALANCE:
+            raise FactRefused(path, currency, error.diag.constraint_name or "") from error
         raise _refused(error) from error
 
 

@@ -36,12 +36,17 @@ async def post(
         decisions = decide(state, units)
         await store(conn, state, decisions)
     except psycopg.Error as error:
-        sqlstate = error.sqlstate or ""
-        if sqlstate.startswith("KH") or isinstance(error, psycopg.IntegrityError | psycopg.DataError):
-            raise DatabaseRefused(sqlstate, error.diag.message_primary or str(error)) from error
+        if _refused(error):
+            raise DatabaseRefused(error.sqlstate or "", error.diag.message_primary or str(error)) from error
         raise
     await _run_statements(conn, units, decisions.results)
     return decisions.results
+
+
+def _refused(error: psycopg.Error) -> bool:
+    """By our own rules, or by PostgreSQL's for what cannot be written at all (docs/attacks.md)."""
+    ours = (error.sqlstate or "").startswith("KH")
+    return ours or isinstance(error, psycopg.IntegrityError | psycopg.DataError)
 
 
 async def _run_statements(
@@ -61,7 +66,9 @@ async def _run_group(conn: AsyncConnection[Any], sql: str, statements: Sequence[
     try:
         # returning=True keeps each execution's own row count; psycopg pipelines them.
         await cursor.executemany(sql.encode(), [dict(s.params) for s in statements], returning=True)
-    except (psycopg.IntegrityError, psycopg.DataError) as error:
+    except psycopg.DatabaseError as error:
+        if not _refused(error):
+            raise
         raise StatementRefused(
             _first_words(sql), error.diag.constraint_name or error.sqlstate or ""
         ) from error

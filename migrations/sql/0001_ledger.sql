@@ -6,16 +6,29 @@
 
 CREATE SCHEMA IF NOT EXISTS ledger;
 
+-- How a CHECK refuses with our own SQLSTATE: `CHECK (what must hold OR ledger.broken(state, table, rule))`. OR stops at
+-- its first true side, so a row that keeps the rule never gets here; one of which it is unknown does, hence
+-- IS NOT FALSE where a column may be null. Volatile: a planner must not call it.
+CREATE FUNCTION ledger.broken(state text, of_table text, rule text) RETURNS boolean LANGUAGE plpgsql VOLATILE
+AS $$ BEGIN
+  RAISE EXCEPTION USING ERRCODE = state, SCHEMA = 'ledger', TABLE = of_table, CONSTRAINT = rule,
+    MESSAGE = format('a row of ledger.%s breaks %s', of_table, rule);
+END $$;
+
 -- ---------------------------------------------------------------- tables
 
 CREATE TABLE ledger.book (
-  book_id        integer PRIMARY KEY CHECK (book_id > 0),
-  name           text NOT NULL UNIQUE CHECK (name ~ '^[a-z][a-z0-9-]{0,39}$'),
-  head           bigint NOT NULL DEFAULT 0 CHECK (head >= 0),       -- seq of the last journal
+  book_id        integer PRIMARY KEY
+                 CONSTRAINT book_number CHECK (book_id > 0 OR ledger.broken('KH014', 'book', 'book_number')),
+  name           text NOT NULL UNIQUE
+                 CONSTRAINT book_name CHECK (name ~ '^[a-z][a-z0-9-]{0,39}$' OR ledger.broken('KH014', 'book', 'book_name')),
+  head           bigint NOT NULL DEFAULT 0                          -- seq of the last journal
+                 CONSTRAINT book_head CHECK (head >= 0 OR ledger.broken('KH014', 'book', 'book_head')),
   accounts       integer NOT NULL DEFAULT 0,                        -- number of the last account
   acts           bigint NOT NULL DEFAULT 0,                         -- number of the last act of a person
   recorded_at    timestamptz NOT NULL                               -- clock of the book: never goes back
-                 CONSTRAINT book_clock CHECK (recorded_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
+                 CONSTRAINT book_clock CHECK (recorded_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'
+                                              OR ledger.broken('KH014', 'book', 'book_clock')),
   closed_through date
 ) WITH (fillfactor = 50);
 
@@ -23,9 +36,14 @@ CREATE TABLE ledger.account (
   book_id      integer NOT NULL REFERENCES ledger.book,
   account_id   integer NOT NULL,
   path         text COLLATE "C" NOT NULL
-               CHECK (path ~ '^(Assets|Liabilities|Equity|Income|Expenses)(:[A-Za-z0-9][A-Za-z0-9_-]{0,63}){1,7}$'),
-  currency     text COLLATE "C" NOT NULL CHECK (currency ~ '^[A-Z]{3}$'),
-  owner        text CHECK (owner ~ '^[!-~]{1,64}$'),
+               CONSTRAINT account_path CHECK (
+                 path ~ '^(Assets|Liabilities|Equity|Income|Expenses)(:[A-Za-z0-9][A-Za-z0-9_-]{0,63}){1,7}$'
+                 OR ledger.broken('KH014', 'account', 'account_path')),
+  currency     text COLLATE "C" NOT NULL
+               CONSTRAINT account_currency CHECK (currency ~ '^[A-Z]{3}$' OR ledger.broken('KH014', 'account', 'account_currency')),
+  owner        text
+               CONSTRAINT account_owner_name CHECK ((owner ~ '^[!-~]{1,64}$') IS NOT FALSE
+                                                    OR ledger.broken('KH014', 'account', 'account_owner_name')),
   opened_at    timestamptz NOT NULL,
   debit_normal boolean NOT NULL GENERATED ALWAYS AS (path ~ '^(Assets|Expenses):') STORED,
   PRIMARY KEY (book_id, account_id),
@@ -37,9 +55,11 @@ CREATE INDEX account_owner ON ledger.account (book_id, owner, path) WHERE owner 
 CREATE TABLE ledger.account_fact (
   book_id     integer NOT NULL,
   account_id  integer NOT NULL,
-  fact        integer NOT NULL CHECK (fact > 0),
+  fact        integer NOT NULL CONSTRAINT fact_number CHECK (fact > 0 OR ledger.broken('KH014', 'account_fact', 'fact_number')),
   floor       bigint,
-  status      text NOT NULL CHECK (status IN ('open', 'frozen', 'closed')),
+  status      text NOT NULL
+              CONSTRAINT fact_status CHECK (status IN ('open', 'frozen', 'closed')
+                                           OR ledger.broken('KH014', 'account_fact', 'fact_status')),
   reason      text NOT NULL,
   recorded_at timestamptz NOT NULL,
   PRIMARY KEY (book_id, account_id, fact),
@@ -50,10 +70,10 @@ CREATE TABLE ledger.balance (
   book_id         integer NOT NULL,
   account_id      integer NOT NULL,
   seq             bigint NOT NULL DEFAULT 0,     -- of the account's last line
-  posted_debits   bigint NOT NULL DEFAULT 0 CHECK (posted_debits >= 0),
-  posted_credits  bigint NOT NULL DEFAULT 0 CHECK (posted_credits >= 0),
-  pending_debits  bigint NOT NULL DEFAULT 0 CHECK (pending_debits >= 0),
-  pending_credits bigint NOT NULL DEFAULT 0 CHECK (pending_credits >= 0),
+  posted_debits   bigint NOT NULL DEFAULT 0,
+  posted_credits  bigint NOT NULL DEFAULT 0,
+  pending_debits  bigint NOT NULL DEFAULT 0,
+  pending_credits bigint NOT NULL DEFAULT 0,
   floor           bigint,
   fact            integer NOT NULL DEFAULT 0,    -- of the account's last fact
   debit_normal    boolean NOT NULL,
@@ -65,25 +85,36 @@ CREATE TABLE ledger.balance (
   CONSTRAINT balance_floor CHECK (
     floor IS NULL OR floor <=
     CASE WHEN debit_normal THEN posted_debits - posted_credits - pending_credits
-         ELSE posted_credits - posted_debits - pending_debits END),
+         ELSE posted_credits - posted_debits - pending_debits END
+    OR ledger.broken('KH006', 'balance', 'balance_floor')),
   CONSTRAINT balance_closed CHECK (
-    status <> 'closed' OR (posted_debits = posted_credits AND pending_debits = 0 AND pending_credits = 0))
+    status <> 'closed' OR (posted_debits = posted_credits AND pending_debits = 0 AND pending_credits = 0)
+    OR ledger.broken('KH017', 'balance', 'balance_closed')),
+  CONSTRAINT balance_sums CHECK (
+    (posted_debits >= 0 AND posted_credits >= 0 AND pending_debits >= 0 AND pending_credits >= 0)
+    OR ledger.broken('KH018', 'balance', 'balance_sums'))
 ) WITH (fillfactor = 50);
 
 CREATE TABLE ledger.journal (
   book_id      integer NOT NULL,         -- journal_appended proves it; a foreign key would cost as much as the row
-  seq          bigint NOT NULL CHECK (seq > 0),
+  seq          bigint NOT NULL
+               CONSTRAINT journal_number CHECK (seq > 0 OR ledger.broken('KH014', 'journal', 'journal_number')),
   id           uuid NOT NULL,
   effective_at timestamptz NOT NULL
-               CONSTRAINT journal_effective CHECK (effective_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
+               CONSTRAINT journal_effective CHECK (effective_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'
+                                                   OR ledger.broken('KH014', 'journal', 'journal_effective')),
   recorded_at  timestamptz NOT NULL,
-  reverses     bigint CHECK (reverses > 0 AND reverses < seq),
-  lines        smallint NOT NULL CHECK (lines > 0),
+  reverses     bigint
+               CONSTRAINT journal_reversed CHECK (reverses IS NULL OR (reverses > 0 AND reverses < seq)
+                                                  OR ledger.broken('KH014', 'journal', 'journal_reversed')),
+  lines        smallint NOT NULL
+               CONSTRAINT journal_lines CHECK (lines > 0 OR ledger.broken('KH014', 'journal', 'journal_lines')),
   kind         text COLLATE "C" NOT NULL,
   source_type  text COLLATE "C" NOT NULL,
   source_id    text COLLATE "C" NOT NULL,
   source_event text COLLATE "C" NOT NULL,
-  leaf_hash    bytea NOT NULL CHECK (octet_length(leaf_hash) = 32),   -- SHA-256(0x00 || canonical), RFC 9162
+  leaf_hash    bytea NOT NULL            -- SHA-256(0x00 || canonical), RFC 9162
+               CONSTRAINT journal_leaf CHECK (octet_length(leaf_hash) = 32 OR ledger.broken('KH014', 'journal', 'journal_leaf')),
   canonical    text COLLATE "C" NOT NULL,                             -- one line of RFC 8785 JSON; holds description and metadata
   PRIMARY KEY (book_id, seq),
   UNIQUE (book_id, id),
@@ -92,10 +123,11 @@ CREATE TABLE ledger.journal (
 CREATE UNIQUE INDEX journal_reverses ON ledger.journal (book_id, reverses) WHERE reverses IS NOT NULL;
 CREATE INDEX journal_kind ON ledger.journal (book_id, kind, seq);
 
--- One row is one debit/credit pair of one amount in one currency: what does not balance cannot be written.
+-- One row is one debit/credit pair of one amount in one currency: what does not balance cannot be written. A row that
+-- lacks one of the two sides, the amount, the currency or the layer breaks the check of that name (with our SQLSTATE).
 CREATE TABLE ledger.posting (
   journal_seq      bigint NOT NULL,
-  amount           bigint NOT NULL,
+  amount           bigint,
   debit_seq        bigint NOT NULL,     -- number of this line in the debited account
   debit_posted     bigint NOT NULL,     -- that account's balances after the line, signed by its normal side
   debit_available  bigint NOT NULL,
@@ -105,24 +137,32 @@ CREATE TABLE ledger.posting (
   credit_available bigint NOT NULL,
   credit_incoming  bigint NOT NULL,
   book_id          integer NOT NULL,
-  debit_account    integer NOT NULL,
-  credit_account   integer NOT NULL,
-  line             smallint NOT NULL CHECK (line > 0),
-  layer            smallint NOT NULL CHECK (layer IN (0, 1)),   -- 0 posted, 1 pending
-  hold_action      smallint CHECK (hold_action BETWEEN 0 AND 4), -- place, increase, capture, release, expire
-  currency         text COLLATE "C" NOT NULL,
+  debit_account    integer,
+  credit_account   integer,
+  line             smallint NOT NULL,
+  layer            smallint,                    -- 0 posted, 1 pending
+  hold_action      smallint,                    -- 0 place, 1 increase, 2 capture, 3 release, 4 expire
+  currency         text COLLATE "C",
   hold_id          uuid,
   PRIMARY KEY (book_id, journal_seq, line),
-  CONSTRAINT posting_sides CHECK (debit_account <> credit_account),
-  CONSTRAINT posting_amount CHECK (amount > 0 OR (amount < 0 AND layer = 1 AND hold_action >= 2)),
+  CONSTRAINT posting_sides CHECK (debit_account <> credit_account OR ledger.broken('KH015', 'posting', 'posting_sides')),
+  CONSTRAINT posting_amount CHECK (amount > 0 OR (amount < 0 AND layer = 1 AND hold_action >= 2)
+                                   OR ledger.broken('KH015', 'posting', 'posting_amount')),
+  CONSTRAINT posting_currency CHECK (currency <> '' OR ledger.broken('KH015', 'posting', 'posting_currency')),
+  CONSTRAINT posting_line CHECK (line > 0 OR ledger.broken('KH015', 'posting', 'posting_line')),
+  CONSTRAINT posting_layer CHECK (layer IN (0, 1) OR ledger.broken('KH015', 'posting', 'posting_layer')),
+  CONSTRAINT posting_action CHECK (hold_action IS NULL OR hold_action BETWEEN 0 AND 4
+                                   OR ledger.broken('KH015', 'posting', 'posting_action')),
   CONSTRAINT posting_hold CHECK (
-    (hold_id IS NULL) = (hold_action IS NULL)
-    AND (layer = 0 OR hold_id IS NOT NULL)
-    AND (layer = 1 OR hold_action IS NULL OR hold_action = 2)
-    AND (layer = 0 OR (amount > 0) = (hold_action <= 1)))
+    ((hold_id IS NULL) = (hold_action IS NULL)
+     AND (layer = 0 OR hold_id IS NOT NULL)
+     AND (layer = 1 OR hold_action IS NULL OR hold_action = 2)
+     AND (layer = 0 OR (amount > 0) = (hold_action <= 1)))
+    OR ledger.broken('KH015', 'posting', 'posting_hold'))
 );
-CREATE UNIQUE INDEX posting_debit ON ledger.posting (book_id, debit_account, debit_seq);
-CREATE UNIQUE INDEX posting_credit ON ledger.posting (book_id, credit_account, credit_seq);
+-- An account's lines in order: its last line at or before a journal's number states its balances as of then.
+CREATE UNIQUE INDEX posting_debit ON ledger.posting (book_id, debit_account, journal_seq, line);
+CREATE UNIQUE INDEX posting_credit ON ledger.posting (book_id, credit_account, journal_seq, line);
 CREATE INDEX posting_of_hold ON ledger.posting (book_id, hold_id, journal_seq) WHERE hold_id IS NOT NULL;
 
 CREATE TABLE ledger.hold (
@@ -130,22 +170,30 @@ CREATE TABLE ledger.hold (
   hold_id        uuid NOT NULL,
   debit_account  integer NOT NULL,
   credit_account integer NOT NULL,
-  tolerance_bps  integer NOT NULL CHECK (tolerance_bps BETWEEN 0 AND 10000),
-  expires_at     timestamptz CONSTRAINT hold_expiry CHECK (expires_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'),
-  held           bigint NOT NULL DEFAULT 0 CHECK (held >= 0),       -- ever placed
-  consumed       bigint NOT NULL DEFAULT 0 CHECK (consumed >= 0),   -- taken out of it by captures
-  captured       bigint NOT NULL DEFAULT 0 CHECK (captured >= consumed),
-  released       bigint NOT NULL DEFAULT 0 CHECK (released >= 0),
-  expired        bigint NOT NULL DEFAULT 0 CHECK (expired >= 0),
-  PRIMARY KEY (book_id, hold_id),
-  FOREIGN KEY (book_id, debit_account) REFERENCES ledger.account,
-  FOREIGN KEY (book_id, credit_account) REFERENCES ledger.account,
-  CONSTRAINT hold_remaining CHECK (consumed + released + expired <= held),
+  tolerance_bps  integer NOT NULL
+                 CONSTRAINT hold_tolerance CHECK (tolerance_bps BETWEEN 0 AND 10000
+                                                  OR ledger.broken('KH014', 'hold', 'hold_tolerance')),
+  expires_at     timestamptz
+                 CONSTRAINT hold_expiry CHECK ((expires_at BETWEEN '1900-01-01Z' AND '9000-01-01Z') IS NOT FALSE
+                                               OR ledger.broken('KH014', 'hold', 'hold_expiry')),
+  held           bigint NOT NULL DEFAULT 0,   -- ever placed
+  consumed       bigint NOT NULL DEFAULT 0,   -- taken out of it by captures
+  captured       bigint NOT NULL DEFAULT 0,
+  released       bigint NOT NULL DEFAULT 0,
+  expired        bigint NOT NULL DEFAULT 0,
+  PRIMARY KEY (book_id, hold_id),        -- hold_added proves the accounts
+  CONSTRAINT hold_sums CHECK (
+    (held >= 0 AND consumed >= 0 AND captured >= consumed AND released >= 0 AND expired >= 0)
+    OR ledger.broken('KH016', 'hold', 'hold_sums')),
+  CONSTRAINT hold_remaining CHECK (consumed + released + expired <= held
+                                   OR ledger.broken('KH016', 'hold', 'hold_remaining')),
   -- what is captured comes out of the hold, except what its tolerance allows beyond its end
-  CONSTRAINT hold_taken CHECK (captured = consumed OR consumed + released + expired = held),
+  CONSTRAINT hold_taken CHECK (captured = consumed OR consumed + released + expired = held
+                               OR ledger.broken('KH016', 'hold', 'hold_taken')),
   CONSTRAINT hold_ceiling CHECK (
     captured <= held - released - expired
-                + div((held - released - expired)::numeric * tolerance_bps, 10000))
+                + div((held - released - expired)::numeric * tolerance_bps, 10000)
+    OR ledger.broken('KH016', 'hold', 'hold_ceiling'))
 ) WITH (fillfactor = 70);
 CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
   WHERE expires_at IS NOT NULL AND consumed + released + expired < held;
@@ -156,7 +204,9 @@ CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
 -- KH004 posting into history         KH005 account's sequence   KH006 below floor
 -- KH007 account not open             KH008 currency differs     KH009 hold's terms
 -- KH010 immutable                    KH011 clock of the book    KH012 floor or status
--- KH013 running balance
+-- KH013 running balance              KH014 value not allowed    KH015 form of a posting
+-- KH016 sums and ceiling of a hold   KH017 closed, not empty    KH018 sums of a balance
+-- KH019 argument missing
 -- KH025 act without person or reason   KH026 two people      KH027 close or reopening of a period
 -- KH028 adjustment other than approved
 CREATE FUNCTION ledger.refuse(state text, message text) RETURNS void LANGUAGE plpgsql
@@ -202,7 +252,7 @@ CREATE AGGREGATE ledger.total(bigint) (sfunc = int8pl, stype = bigint, initcond 
 CREATE FUNCTION ledger.book_written() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET plan_cache_mode = auto SET enable_seqscan = off
 AS $$ BEGIN
-  IF NEW.recorded_at < OLD.recorded_at THEN
+  IF (NEW.recorded_at >= OLD.recorded_at) IS NOT TRUE THEN
     PERFORM ledger.refuse('KH011', format('book %s was written at %s already', OLD.book_id, OLD.recorded_at));
   ELSIF NEW.head = OLD.head THEN
     PERFORM ledger.plan_for(OLD.head);
@@ -228,6 +278,21 @@ AS $$ DECLARE g record; top bigint; BEGIN
 END $$;
 CREATE TRIGGER posting_appended AFTER INSERT ON ledger.posting REFERENCING NEW TABLE AS added
   FOR EACH STATEMENT EXECUTE FUNCTION ledger.posting_appended();
+
+-- A hold is between two accounts of its book. No foreign keys: those would lock both accounts' rows for each hold.
+CREATE FUNCTION ledger.hold_added() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ DECLARE missing record; BEGIN
+  SELECT h.book_id, side.account INTO missing
+    FROM added h CROSS JOIN LATERAL (VALUES (h.debit_account), (h.credit_account)) AS side(account)
+   WHERE NOT EXISTS (SELECT FROM ledger.account a WHERE a.book_id = h.book_id AND a.account_id = side.account) LIMIT 1;
+  IF FOUND THEN
+    PERFORM ledger.refuse('KH005', format('there is no account %s in book %s', missing.account, missing.book_id));
+  END IF;
+  RETURN NULL;
+END $$;
+CREATE TRIGGER hold_added AFTER INSERT ON ledger.hold REFERENCING NEW TABLE AS added
+  FOR EACH STATEMENT EXECUTE FUNCTION ledger.hold_added();
 
 -- Both legs of every posting of the journals first..last, each beside what its account's line before says.
 -- inflow: the leg raises its account's balance (a debit of a debit-normal account, a credit of another).
@@ -291,7 +356,8 @@ RETURN CASE WHEN layer = 0 THEN posted = CASE WHEN inflow THEN amount ELSE -amou
 
 -- Derives the balances of every account that the journals first..last touch, and checks each line's own: each
 -- follows from the one before, as one of a debit-normal account or of another, and the last of each account
--- states the balances derived here; so all do, and the first follows from what stood before.
+-- states the balances derived here; so all do, and the first follows from what stood before. Lines are taken by
+-- position (journal, line), so an account's numbers follow the book's order without a gap, too.
 -- of_holds: how many postings are a hold's; last_line: the highest line number.
 CREATE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint,
                                       OUT postings bigint, OUT of_holds bigint, OUT last_line smallint)
@@ -301,14 +367,15 @@ AS $$ DECLARE accounts bigint; fitting integer[]; BEGIN
     SELECT * FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
   ), leg AS (
     SELECT debit_account AS account_id, currency, debit_seq AS seq, debit_posted AS posted, debit_available AS available,
-           debit_incoming AS incoming, true AS debit, layer, amount FROM p
+           debit_incoming AS incoming, true AS debit, layer, amount, journal_seq, line FROM p
     UNION ALL
-    SELECT credit_account, currency, credit_seq, credit_posted, credit_available, credit_incoming, false, layer, amount FROM p
+    SELECT credit_account, currency, credit_seq, credit_posted, credit_available, credit_incoming, false, layer, amount,
+           journal_seq, line FROM p
   ), step AS (
     SELECT leg.*, seq - lag(seq) OVER w AS by_seq, posted - lag(posted) OVER w AS by_posted,
            available - lag(available) OVER w AS by_available, incoming - lag(incoming) OVER w AS by_incoming,
            lead(seq) OVER w IS NULL AS at_end
-      FROM leg WINDOW w AS (PARTITION BY account_id, currency ORDER BY seq)
+      FROM leg WINDOW w AS (PARTITION BY account_id, currency ORDER BY journal_seq, line)
   ), d AS MATERIALIZED (
     SELECT account_id, currency, count(*) AS n, min(seq) AS first_seq, min(available) AS lowest, max(amount) AS largest,
            bool_and(by_seq = 1 AND ledger.follows(debit, layer, amount, by_posted, by_available, by_incoming)) AS as_debit_normal,
@@ -490,6 +557,7 @@ END $$;
 CREATE FUNCTION ledger.create_book(book_name text, at timestamptz) RETURNS integer
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE found integer; BEGIN
+  IF book_name IS NULL OR at IS NULL THEN PERFORM ledger.refuse('KH019', 'a book needs a name and a time'); END IF;
   SELECT book_id INTO found FROM ledger.book WHERE name = book_name;
   IF found IS NULL THEN   -- the lock stops every writer: only a new book takes it
     LOCK TABLE ledger.book IN SHARE ROW EXCLUSIVE MODE;
@@ -506,6 +574,10 @@ END $$;
 CREATE FUNCTION ledger.open_accounts(of_book integer, paths text[], currencies text[], floors bigint[], owners text[], at timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE top integer; clock timestamptz; BEGIN
+  IF EXISTS (SELECT FROM unnest(paths, currencies, floors, owners) AS w(path, currency, floor, owner)
+              WHERE w.path IS NULL OR w.currency IS NULL) THEN
+    PERFORM ledger.refuse('KH019', 'an account needs a path and a currency');
+  END IF;
   UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING accounts, recorded_at INTO top, clock;
   IF NOT FOUND THEN PERFORM ledger.refuse('KH005', format('there is no book %s', of_book)); END IF;
   WITH wanted AS (
@@ -582,5 +654,6 @@ GRANT INSERT ON ledger.journal, ledger.posting TO khata_app;
 GRANT INSERT (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at) ON ledger.hold TO khata_app;
 GRANT UPDATE (recorded_at) ON ledger.book TO khata_app;   -- taking the book's lock is a write (ledger.md, "One write path")
 GRANT EXECUTE ON FUNCTION ledger.create_book, ledger.open_accounts, ledger.change_account,
-  ledger.plan_for, ledger.find_sources, ledger.find_accounts, ledger.find_holds TO khata_app;
+  ledger.plan_for, ledger.find_sources, ledger.find_accounts, ledger.find_holds,
+  ledger.broken TO khata_app;   -- the checks of what it inserts call it
 GRANT SELECT ON ledger.account, ledger.balance, ledger.own_line TO khata_merchant;

@@ -125,5 +125,7 @@ def refused(state: str, words: str = "") -> Iterator[None]:
     assert words in (error.diag.constraint_name or "") or words in (error.diag.message_primary or ""), said
 
 
-NOT_NULL, CHECK, UNIQUE, FOREIGN_KEY = "23502", "23514", "23505", "23503"
-NO_PRIVILEGE, ROW_SECURITY = "42501", "42501"
+# Ours (migrations/sql/0001_ledger.sql, the list at ledger.refuse).
+VALUE, POSTING, HOLD, ARGUMENT = "KH014", "KH015", "KH016", "KH019"
+# PostgreSQL's own, raised before any rule of ours is asked (docs/attacks.md).
+NOT_NULL, UNIQUE, NO_PRIVILEGE = "23502", "23505", "42501"

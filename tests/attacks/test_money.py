@@ -10,11 +10,11 @@ from ledger.books import change_account
 from ledger.model import AccountStatus
 from tests.attacks.conftest import EXPIRES, Scene
 from tests.attacks.raw import (
-    CHECK,
-    FOREIGN_KEY,
+    HOLD,
     NO_PRIVILEGE,
     NOT_NULL,
     UNIQUE,
+    VALUE,
     Forged,
     Leg,
     insert_rows,
@@ -123,20 +123,20 @@ def capture(scene: Scene, consumed: int, booked: int, **more: object) -> list[Le
 
 
 async def test_a_hold_captured_above_its_ceiling_is_refused(scene: Scene) -> None:
-    with refused(CHECK, "hold_ceiling"):  # 1,000 and 10 %
+    with refused(HOLD, "hold_ceiling"):  # 1,000 and 10 %
         await (await scene.forge(capture(scene, 1000, 1101))).insert(scene.app)
     await scene.app.rollback()
-    with refused(CHECK, "hold_ceiling"):  # also bit by bit, in one batch
+    with refused(HOLD, "hold_ceiling"):  # also bit by bit, in one batch
         await (await scene.forge(capture(scene, 400, 400), capture(scene, 600, 701))).insert(scene.app)
     await scene.app.rollback()
     await (await scene.forge(capture(scene, 1000, 1100))).insert(scene.app)
 
 
 async def test_a_capture_that_leaves_the_hold_standing_is_refused(scene: Scene) -> None:
-    with refused(CHECK, "hold_taken"):
+    with refused(HOLD, "hold_taken"):
         await (await scene.forge(capture(scene, 1, 900))).insert(scene.app)
     await scene.app.rollback()
-    with refused(CHECK):  # more taken out than booked
+    with refused(HOLD):  # more taken out than booked
         await (await scene.forge(capture(scene, 900, 1))).insert(scene.app)
     await scene.app.rollback()
     with refused("KH009"):  # nothing taken out at all
@@ -151,10 +151,10 @@ async def test_a_capture_in_another_currency_than_the_hold_is_refused(scene: Sce
 
 async def test_more_released_than_is_left_is_refused(scene: Scene) -> None:
     release = Leg(WALLET, PENDING_A, -1001, layer=1, action=RELEASE, hold_id=scene.open_hold)
-    with refused(CHECK, "hold_"):
+    with refused(HOLD, "hold_"):
         await (await scene.forge([release])).insert(scene.app)
     await scene.app.rollback()
-    with refused(CHECK, "hold_"):
+    with refused(HOLD, "hold_"):
         await (await scene.forge([release._replace(amount=-600)], [release._replace(amount=-600)])).insert(
             scene.app
         )
@@ -224,10 +224,10 @@ async def new_hold(scene: Scene, **more: object) -> dict[str, object]:
 
 async def test_the_terms_of_a_new_hold_are_checked(scene: Scene) -> None:
     for more, state in (
-        ({"tolerance_bps": -1}, CHECK),
-        ({"tolerance_bps": 10_001}, CHECK),
-        ({"expires_at": "infinity"}, CHECK),
-        ({"debit_account": 999}, FOREIGN_KEY),
+        ({"tolerance_bps": -1}, VALUE),
+        ({"tolerance_bps": 10_001}, VALUE),
+        ({"expires_at": "infinity"}, VALUE),
+        ({"debit_account": 999}, "KH005"),
         ({"debit_account": None}, NOT_NULL),
         ({"hold_id": scene.open_hold}, UNIQUE),
         ({"held": 5}, NO_PRIVILEGE),

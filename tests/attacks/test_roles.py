@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from ledger import model as m
 from ledger.books import open_accounts
 from tests.attacks.conftest import Scene
-from tests.attacks.raw import CHECK, NO_PRIVILEGE, NOT_NULL, refused
+from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, NOT_NULL, VALUE, refused
 from tests.attacks.test_immutable import sqlstate
 from tests.ledger.words import ESCROW, NOW, WALLET
 
@@ -101,15 +101,17 @@ FUNCTIONS = {
     "follows": "ledger.follows(true, 0::smallint, 1, 1, 1, 0)",
     "total": "ledger.total(1::bigint)",
     "plan_for": "ledger.plan_for(1)",
+    "broken": "ledger.broken('KH001', 'journal', 'x')",
     "refuse": "ledger.refuse('KH001', 'x')",
     "immutable": "ledger.immutable()",
     "book_written": "ledger.book_written()",
+    "hold_added": "ledger.hold_added()",
     "posting_appended": "ledger.posting_appended()",
     "journal_appended": "ledger.journal_appended()",
 }
 FOR_THE_APPLICATION = {
     *("create_book", "open_accounts", "change_account"),
-    *("plan_for", "find_sources", "find_accounts", "find_holds"),
+    *("plan_for", "find_sources", "find_accounts", "find_holds", "broken"),
 }
 
 
@@ -169,32 +171,36 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
 @pytest.mark.parametrize(
     ("call", "values", "state"),
     [
-        ("create_book(%s, %s)", [None, NOW], NOT_NULL),
-        ("create_book(%s, %s)", ["Robert'); DROP TABLE ledger.journal;--", NOW], CHECK),
-        ("create_book(%s, %s)", ["later", "infinity"], CHECK),
-        ("create_book(%s, %s)", ["later", None], NOT_NULL),
+        ("create_book(%s, %s)", [None, NOW], ARGUMENT),
+        ("create_book(%s, %s)", ["Robert'); DROP TABLE ledger.journal;--", NOW], VALUE),
+        ("create_book(%s, %s)", ["later", "infinity"], VALUE),
+        ("create_book(%s, %s)", ["later", None], ARGUMENT),
         ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{a}', %s)", [0, NOW], "KH005"),
         ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{a}', %s)", [None, NOW], "KH005"),
-        ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{a}', %s)", ["book", "infinity"], CHECK),
-        ("open_accounts(%s, '{Assets:X,Assets:Y}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], NOT_NULL),
-        ("open_accounts(%s, '{NULL}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], NOT_NULL),
-        ("open_accounts(%s, '{Money:X}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], CHECK),
-        ("open_accounts(%s, '{Assets:X:}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], CHECK),
-        ("open_accounts(%s, '{Assets:X}', '{inr}', '{0}', '{a}', %s)", ["book", NOW], CHECK),
-        ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{\"\"}', %s)", ["book", NOW], CHECK),
+        ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{a}', %s)", ["book", "infinity"], VALUE),
+        ("open_accounts(%s, '{Assets:X,Assets:Y}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], ARGUMENT),
+        ("open_accounts(%s, '{NULL}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], ARGUMENT),
+        ("open_accounts(%s, '{Money:X}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], VALUE),
+        ("open_accounts(%s, '{Assets:X:}', '{INR}', '{0}', '{a}', %s)", ["book", NOW], VALUE),
+        ("open_accounts(%s, '{Assets:X}', '{inr}', '{0}', '{a}', %s)", ["book", NOW], VALUE),
+        ("open_accounts(%s, '{Assets:X}', '{INR}', '{0}', '{\"\"}', %s)", ["book", NOW], VALUE),
         (
             "open_accounts(%s, '{Assets:X}', '{INR}', '{1}', '{a}', %s)",
             ["book", NOW],
-            CHECK,
+            "KH006",
         ),  # a floor above nothing
         ("change_account(%s, 999, NULL, 'open', 'why', %s)", ["book", NOW], "KH012"),
         ("change_account(%s, NULL, NULL, 'open', 'why', %s)", ["book", NOW], "KH012"),
-        ("change_account(%s, 1, NULL, 'melted', 'why', %s)", ["book", NOW], CHECK),
+        ("change_account(%s, 1, NULL, 'melted', 'why', %s)", ["book", NOW], VALUE),
         ("change_account(%s, 1, NULL, NULL, 'why', %s)", ["book", NOW], NOT_NULL),
         ("change_account(%s, 1, NULL, 'open', NULL, %s)", ["book", NOW], NOT_NULL),
-        ("change_account(%s, 1, NULL, 'closed', 'why', %s)", ["book", NOW], CHECK),  # not empty
-        ("change_account(%s, 1, 10001, 'open', 'why', %s)", ["book", NOW], CHECK),  # above what is available
-        ("change_account(%s, 1, NULL, 'open', 'why', %s)", ["book", "infinity"], CHECK),
+        ("change_account(%s, 1, NULL, 'closed', 'why', %s)", ["book", NOW], "KH017"),  # not empty
+        (
+            "change_account(%s, 1, 10001, 'open', 'why', %s)",
+            ["book", NOW],
+            "KH006",
+        ),  # above what is available
+        ("change_account(%s, 1, NULL, 'open', 'why', %s)", ["book", "infinity"], VALUE),
     ],
 )
 async def test_hostile_arguments_are_refused(scene: Scene, call: str, values: list[Any], state: str) -> None:
