@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ledger.model import Capture, HoldAction, Increase, Journal, Layer, Place, Release
+from ledger.model import Capture, HoldAction, Increase, Journal, Layer, OnClosed, Place, Release
 
 LAYER_NAMES = ("posted", "pending")  # by Layer
 HOLD_ACTIONS = ("place", "increase", "capture", "release", "expire")
@@ -77,6 +77,10 @@ def canonical_line(
     fields["metadata"] = dict(sorted(journal.metadata.items()))
     fields["postings"] = lines
     fields["recorded_at"] = recorded_at
+    if journal.on_closed is OnClosed.FIRST_OPEN_DAY and journal.effective_at is not None:
+        requested = rfc3339(journal.effective_at)
+        if requested != effective_at:
+            fields["requested_effective_at"] = requested
     if journal.reverses is not None:
         fields["reverses"] = journal.reverses
     fields["seq"] = seq
@@ -93,7 +97,8 @@ def leaf_hash(line: bytes) -> bytes:
 def same_content(journal: Journal, line: bytes) -> bool:
     """Whether ``journal`` says what the stored ``line`` says, apart from its id and, unless stated, its time."""
     stored = orjson.loads(line)
-    if journal.effective_at is not None and rfc3339(journal.effective_at) != stored["effective_at"]:
+    requested = stored.get("requested_effective_at", stored["effective_at"])
+    if journal.effective_at is not None and rfc3339(journal.effective_at) != requested:
         return False
     if journal.reverses is None:
         given = [posting_line(p.debit, p.credit, p.amount, p.currency, p.layer) for p in journal.postings]

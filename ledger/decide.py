@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
 from uuid import UUID
 
@@ -22,6 +22,7 @@ from ledger.model import (
     Increase,
     Journal,
     Layer,
+    OnClosed,
     Place,
     Posted,
     Release,
@@ -123,10 +124,9 @@ def _stand(state: State, unit: Unit, decisions: Decisions) -> Posted:
 
 def _book(state: State, journal: Journal, decisions: Decisions) -> None:
     seq = state.head + 1
-    effective_at = journal.effective_at or state.recorded_at
     lines = journal_lines(state, journal, decisions)
     accounts = [(_account(state, line.debit, line), _account(state, line.credit, line)) for line in lines]
-    _check_period(state, effective_at)
+    effective_at = _effective_at(state, journal)
     hold_id = journal.hold.hold_id if journal.hold else None
     for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
         decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
@@ -167,9 +167,14 @@ def _account(state: State, path: str, line: Line) -> Account:
     return account
 
 
-def _check_period(state: State, effective_at: datetime) -> None:
-    if state.closed_through is not None and effective_at.date() <= state.closed_through:
+def _effective_at(state: State, journal: Journal) -> datetime:
+    """When it counts: as stated, or from the first open day where that is closed and the journal may move."""
+    effective_at = journal.effective_at or state.recorded_at
+    if state.closed_through is None or effective_at.date() > state.closed_through:
+        return effective_at
+    if journal.effective_at is None or journal.on_closed is OnClosed.REFUSE:
         raise errors.PeriodClosed(effective_at.date(), state.closed_through)
+    return datetime.combine(state.closed_through + timedelta(days=1), time(), UTC)
 
 
 def _move(

@@ -63,6 +63,13 @@ class AccountStatus(StrEnum):
     CLOSED = "closed"
 
 
+class OnClosed(StrEnum):
+    """What becomes of a journal that is effective in a closed period."""
+
+    REFUSE = "refuse"
+    FIRST_OPEN_DAY = "first_open_day"
+
+
 def check(ok: object, name: str, reason: str) -> None:
     """Raise ``InvalidEntry`` unless ``ok``."""
     if not ok:
@@ -266,6 +273,8 @@ class Journal:
     ``effective_at``: when it counts; None means the time it is recorded. ``reverses``: seq of the journal it
     undoes; then ``postings`` must be left empty, the ledger books the mirror image.
     ``description`` and ``metadata`` must carry no personal data: opaque ids only.
+    ``on_closed``: where the period of a stated ``effective_at`` is closed, refuse or count it on the first open day
+    (from 00:00 UTC); the time asked for stays in the canonical line.
     """
 
     id: UUID
@@ -277,6 +286,7 @@ class Journal:
     description: str = ""
     metadata: Mapping[str, str] = field(default_factory=lambda: _NO_METADATA)
     reverses: int | None = None
+    on_closed: OnClosed = OnClosed.REFUSE
 
     def __post_init__(self) -> None:
         check_word(self.kind, "kind")

@@ -73,6 +73,10 @@ def rebuild(
     }
     if journal.reverses is not None:
         fields["reverses"] = journal.reverses
+    # Stands in the line alone; that the period was closed is checked against its facts (periods).
+    requested = _text(said.get("requested_effective_at"))
+    if requested is not None and requested < journal.effective_at:
+        fields["requested_effective_at"] = requested
     held = [p for p in postings if p.hold_action is not None]
     if held:
         fields["hold"] = _hold(held, accounts, said.get("hold"))
