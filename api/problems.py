@@ -115,6 +115,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.AccountClosed: Problem(409, "The account is closed"),
     l.PeriodClosed: Problem(409, "The period is closed"),
     l.InsufficientFunds: Problem(409, "Not enough is available"),
+    l.VelocityExceeded: Problem(409, "A velocity limit is reached"),
     l.AmountTooLarge: Problem(422, "The amount is too large"),
     l.HoldUnknown: Problem(404, "No such hold"),
     l.HoldExists: Problem(409, "The hold exists already"),

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from ledger.model import Capture, HoldAction, Increase, Journal, Layer, OnClosed, Place, Release
+from ledger.model import Capture, HoldAction, Increase, Journal, Layer, OnClosed, Place, Posting, Release
 
 LAYER_NAMES = ("posted", "pending")  # by Layer
 HOLD_ACTIONS = ("place", "increase", "capture", "release", "expire")
@@ -44,14 +44,40 @@ def hold_terms(action: HoldAction) -> dict[str, Any]:
 
 
 def posting_line(
-    debit: str, credit: str, amount: int, currency: str, layer: Layer, hold: str | None = None
+    debit: str,
+    credit: str,
+    amount: int,
+    currency: str,
+    layer: Layer,
+    hold: str | None = None,
+    up_to: int | None = None,
 ) -> dict[str, str]:
-    """``hold``: the hold's action that the line belongs to, one of ``HOLD_ACTIONS``."""
+    """``hold``: the hold's action that the line belongs to, one of ``HOLD_ACTIONS``. ``up_to``: what was asked, of
+    a posting that books as much as is available."""
     line = {"amount": str(amount), "credit": credit, "currency": currency, "debit": debit}
     if hold is not None:
         line["hold"] = hold
     line["layer"] = LAYER_NAMES[layer]
+    if up_to is not None:
+        line["up_to"] = str(up_to)
     return line
+
+
+def _asked(posting: Posting) -> dict[str, str]:
+    """What a journal as given says of one of its own postings."""
+    return posting_line(
+        posting.debit,
+        posting.credit,
+        posting.amount,
+        posting.currency,
+        posting.layer,
+        up_to=posting.amount if posting.up_to else None,
+    )
+
+
+def _was_asked(line: dict[str, str]) -> dict[str, str]:
+    """The same of a line that stands: what it booked is what was asked, unless as much as available was."""
+    return line | {"amount": line["up_to"]} if "up_to" in line else line
 
 
 def canonical_line(
@@ -101,8 +127,8 @@ def same_content(journal: Journal, line: bytes) -> bool:
     if journal.effective_at is not None and rfc3339(journal.effective_at) != requested:
         return False
     if journal.reverses is None:
-        given = [posting_line(p.debit, p.credit, p.amount, p.currency, p.layer) for p in journal.postings]
-        if given != [p for p in stored["postings"] if "hold" not in p]:
+        given = [_asked(p) for p in journal.postings]
+        if given != [_was_asked(p) for p in stored["postings"] if "hold" not in p]:
             return False
     return (
         stored["kind"] == journal.kind

@@ -1,7 +1,7 @@
 """Judges units against a book's state: a pure function, no I/O, one unit after the other.
 
-Refusals come in a written order, replay first: source key, hold, account, period, floor. A refused unit leaves
-no trace, so the next one is judged as if it had never come.
+Refusals come in a written order, replay first: source key, hold, account, period, floor, velocity limit (ADR 2). A
+refused unit leaves no trace, so the next one is judged as if it had never come.
 """
 
 from __future__ import annotations
@@ -75,7 +75,10 @@ class Decisions:
 
 
 class Line(NamedTuple):
-    """A posting to book; ``amount`` is negative where a hold is given back. ``action`` as in ``PostingRow``."""
+    """A posting to book; ``amount`` is negative where a hold is given back. ``action`` as in ``PostingRow``.
+
+    ``up_to``: what was asked of a posting that books as much as is available.
+    """
 
     debit: str
     credit: str
@@ -83,6 +86,7 @@ class Line(NamedTuple):
     currency: str
     layer: Layer
     action: int | None = None
+    up_to: int | None = None
 
 
 def decide(state: State, units: Sequence[Unit]) -> Decisions:
@@ -106,17 +110,23 @@ def replay(state: State, unit: Unit) -> Posted | None:
     if not any(stored):
         return None
     known: list[Stored] = []
-    for journal, found in zip(unit.journals, stored, strict=True):
+    for index, (journal, found) in enumerate(zip(unit.journals, stored, strict=True)):
         if found is None or not canonical.same_content(journal, found.canonical):
-            raise errors.SourceConflict(str(journal.source), found.seq if found else None)
+            conflict = errors.SourceConflict(str(journal.source), found.seq if found else None)
+            conflict.index = index
+            raise conflict
         known.append(found)
     return Posted(tuple(k.seq for k in known), tuple(k.id for k in known), replayed=True)
 
 
 def _stand(state: State, unit: Unit, decisions: Decisions) -> Posted:
     first = state.head + 1
-    for journal in unit.journals:
-        _book(state, journal, decisions)
+    for index, journal in enumerate(unit.journals):
+        try:
+            _book(state, journal, decisions)
+        except errors.Refusal as refusal:
+            refusal.index = index
+            raise
     for seq, journal in enumerate(unit.journals, start=first):
         state.sources[journal.source] = state.journals[seq]
     return Posted(tuple(range(first, state.head + 1)), tuple([j.id for j in unit.journals]))
@@ -129,7 +139,11 @@ def _book(state: State, journal: Journal, decisions: Decisions) -> None:
     effective_at = _effective_at(state, journal)
     hold_id = journal.hold.hold_id if journal.hold else None
     for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
+        if line.up_to is not None:
+            lines[number - 1] = line = _as_available(line, debit, credit)
         decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
+    if state.limits:
+        _check_limits(state, lines, accounts)
     recorded = state.recorded_text
     text = canonical.canonical_line(
         journal,
@@ -152,6 +166,7 @@ def _canonical_posting(line: Line) -> dict[str, str]:
         line.currency,
         line.layer,
         None if line.action is None else canonical.HOLD_ACTIONS[line.action],
+        line.up_to,
     )
 
 
@@ -177,11 +192,35 @@ def _effective_at(state: State, journal: Journal) -> datetime:
     return datetime.combine(state.closed_through + timedelta(days=1), time(), UTC)
 
 
+def _as_available(line: Line, debit: Account, credit: Account) -> Line:
+    """As much of the line as those sides can give whose available falls; refused if that is nothing."""
+    amount = line.amount
+    for account, falls in ((debit, not debit.debit_normal), (credit, credit.debit_normal)):
+        if falls:
+            floor = account.floor or 0
+            if account.available <= floor:
+                raise errors.InsufficientFunds(
+                    account.path, account.currency, account.available, floor, needed=1
+                )
+            amount = min(amount, account.available - floor)
+    return line._replace(amount=amount)
+
+
+def _check_limits(state: State, lines: Sequence[Line], accounts: Sequence[tuple[Account, Account]]) -> None:
+    """Every posted line counts in its two accounts' limits, line by line, the debit side first."""
+    for line, sides in zip(lines, accounts, strict=True):
+        if line.layer is Layer.POSTED:
+            for account, debit in zip(sides, (True, False), strict=True):
+                for limit in state.limits.get(account.id, ()):
+                    if limit.debit is debit:
+                        state.use(limit, account, line.amount)
+
+
 def _move(
     state: State, line: Line, debit: Account, credit: Account, seq: int, number: int, hold_id: UUID | None
 ) -> PostingRow:
     """Book one line on both accounts; the floor holds after every line (invariant I3)."""
-    _, _, amount, currency, layer, action = line
+    _, _, amount, currency, layer, action, _ = line
     state.touch(debit)
     debit.add(amount, layer, True)
     state.touch(credit)
@@ -211,7 +250,10 @@ def journal_lines(state: State, journal: Journal, decisions: Decisions) -> list[
     """Every line of a journal: the hold's first (what it gives back is available to the rest), then its own."""
     if journal.reverses is not None:
         return _mirror(state, journal.reverses)
-    own = [Line(p.debit, p.credit, p.amount, p.currency, p.layer, None) for p in journal.postings]
+    own = [
+        Line(p.debit, p.credit, p.amount, p.currency, p.layer, None, p.amount if p.up_to else None)
+        for p in journal.postings
+    ]
     return own if journal.hold is None else _hold_lines(state, journal.hold, decisions) + own
 
 

@@ -93,9 +93,15 @@ class NotInTransaction(LedgerError):
 
 @dataclass(unsafe_hash=True)
 class Refusal(LedgerError):
-    """A unit judged and refused; it left no trace."""
+    """A unit judged and refused; it left no trace.
+
+    ``index``: which of the unit's journals broke it, from 0; None where that is not known.
+    """
 
     code: ClassVar[str] = "refused"
+
+    def __post_init__(self) -> None:
+        self.index: int | None = None  # no field: the same refusal is equal wherever in a unit it came
 
     def __str__(self) -> str:
         facts = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self))
@@ -146,6 +152,21 @@ class InsufficientFunds(Refusal):
     currency: str
     available: int
     floor: int
+    needed: int
+
+
+@dataclass(unsafe_hash=True)
+class VelocityExceeded(Refusal):
+    """``used`` and ``needed`` are together more than the limit's ``maximum`` for the window that began at
+    ``window_start``: minor units, or lines."""
+
+    code: ClassVar[str] = "velocity_exceeded"
+    account: str
+    currency: str
+    limit: str
+    window_start: datetime
+    used: int
+    maximum: int
     needed: int
 
 

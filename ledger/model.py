@@ -154,13 +154,18 @@ class NewAccount:
 
 @dataclass(frozen=True, slots=True)
 class Posting:
-    """``amount`` minor units of ``currency`` from ``credit`` to ``debit`` (account paths)."""
+    """``amount`` minor units of ``currency`` from ``credit`` to ``debit`` (account paths).
+
+    ``up_to``: as much as is available, at most ``amount``: the least of available − floor over the sides whose
+    available falls (no floor counts as 0 here). The journal that stands says both what was asked and what was booked.
+    """
 
     debit: str
     credit: str
     amount: int
     currency: str
     layer: Layer = Layer.POSTED
+    up_to: bool = False
 
     def __post_init__(self) -> None:
         check_path(self.debit, "debit")
@@ -168,9 +173,7 @@ class Posting:
         check(self.debit != self.credit, "credit", "both sides are the same account")
         check_amount(self.amount)
         check_currency(self.currency)
-
-    def reversed(self) -> Posting:
-        return Posting(self.credit, self.debit, self.amount, self.currency, self.layer)
+        check(type(self.up_to) is bool, "up_to", "true or false")
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from uuid import UUID
 
 from ledger.canonical import rfc3339
-from ledger.errors import AmountTooLarge, InsufficientFunds
+from ledger.errors import AmountTooLarge, InsufficientFunds, VelocityExceeded
 from ledger.model import Layer, Source
 
 # Half of what 64 bits hold: posted less outgoing, both at their worst, still fits.
@@ -114,6 +114,21 @@ class Hold:
         self.held, self.consumed, self.captured, self.released, self.expired = sums
 
 
+@dataclass(slots=True)
+class Limit:
+    """A velocity limit in force, and what its window holds so far: minor units, or lines if it ``counts`` them.
+
+    ``debit``: which side of its account it bounds.
+    """
+
+    name: str
+    debit: bool
+    counts: bool
+    maximum: int
+    window_start: datetime
+    used: int
+
+
 class Stored(NamedTuple):
     """A journal that stands: its number, its id and its canonical line."""
 
@@ -131,7 +146,10 @@ class RowTypes(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch, also as text."""
+    """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch, also as text.
+
+    ``limits``: those in force, by account id and in the order of their names, of the accounts that have any.
+    """
 
     book_id: int
     book: str
@@ -144,12 +162,14 @@ class State:
     sources: dict[Source, Stored]
     journals: dict[int, Stored]
     reversed: set[int]
+    limits: dict[int, list[Limit]] = field(default_factory=dict)
     recorded_text: str = field(init=False)
     # What the unit at hand has changed, in order; one account may come several times.
     _accounts_before: list[tuple[Account, Balances]] = field(default_factory=list)
     _holds_before: dict[UUID, tuple[Hold, tuple[int, int, int, int, int]] | None] = field(
         default_factory=dict
     )
+    _limits_before: list[tuple[Limit, int]] = field(default_factory=list)
     _head_before: int = 0
     _reversed_now: list[int] = field(default_factory=list)
 
@@ -161,6 +181,7 @@ class State:
         self._accounts_before.clear()
         self._holds_before.clear()
         self._reversed_now.clear()
+        self._limits_before.clear()
         self._head_before = self.head
 
     def touch(self, account: Account) -> None:
@@ -175,8 +196,26 @@ class State:
         self.reversed.add(seq)
         self._reversed_now.append(seq)
 
+    def use(self, limit: Limit, account: Account, amount: int) -> None:
+        """Count a line of ``account`` in its limit; raises ``VelocityExceeded``."""
+        needed = 1 if limit.counts else amount
+        if limit.used + needed > limit.maximum:
+            raise VelocityExceeded(
+                account.path,
+                account.currency,
+                limit.name,
+                limit.window_start,
+                limit.used,
+                limit.maximum,
+                needed,
+            )
+        self._limits_before.append((limit, limit.used))
+        limit.used += needed
+
     def undo(self) -> None:
         """As if the unit had never come."""
+        for limit, used in reversed(self._limits_before):
+            limit.used = used
         for account, balances in reversed(self._accounts_before):
             account.restore(balances)
         for hold_id, before in self._holds_before.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -52,7 +52,7 @@ def postings(draw: st.DrawFn, words: Words) -> m.Posting:
         paths.append("Liabilities:Customer:nobody:Wallet")
     debit = draw(st.sampled_from(paths))
     credit = draw(st.sampled_from([path for path in paths if path != debit]))
-    return m.Posting(debit, credit, draw(AMOUNTS), currency)
+    return m.Posting(debit, credit, draw(AMOUNTS), currency, up_to=draw(st.integers(0, 4)) == 4)
 
 
 @st.composite
@@ -136,7 +136,9 @@ def repeated_units(draw: st.DrawFn, words: Words) -> m.Unit:
     """Something that was said before: the same again, in part, with another word, or beside something new."""
     unit = draw(st.sampled_from(words.said))
     again = [_with_id(journal, words.new_id()) for journal in unit.journals]
-    change = draw(st.sampled_from(["nothing", "nothing", "part", "order", "time", "amount", "words", "more"]))
+    change = draw(
+        st.sampled_from(["nothing", "nothing", "part", "order", "time", "amount", "up_to", "words", "more"])
+    )
     match change:
         case "part":
             again = again[:1]
@@ -146,8 +148,13 @@ def repeated_units(draw: st.DrawFn, words: Words) -> m.Unit:
             again[0] = _changed(again[0], effective_at=words.now)
         case "amount" if again[0].postings:
             first = again[0].postings[0]
-            other = m.Posting(first.debit, first.credit, first.amount % m.MAX_AMOUNT + 1, first.currency)
+            other = replace(first, amount=first.amount % m.MAX_AMOUNT + 1)
             again[0] = _changed(again[0], postings=(other, *again[0].postings[1:]))
+        case "up_to" if again[0].postings:
+            first = again[0].postings[0]
+            again[0] = _changed(
+                again[0], postings=(replace(first, up_to=not first.up_to), *again[0].postings[1:])
+            )
         case "words":
             again[0] = _changed(again[0], description="other words")
         case "more":

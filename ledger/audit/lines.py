@@ -58,7 +58,9 @@ def rebuild(
     accounts: Mapping[int, Account],
     said: Fields,
 ) -> Fields:
-    """The fields as the rows have them; ``said`` gives only what no column holds: description, metadata, hold terms."""
+    """The fields as the rows have them; ``said`` gives only what no column holds: description, metadata, hold terms
+    and what was asked of a posting that books as much as is available."""
+    asked = _asked_of(said.get("postings"), len(postings))
     fields: Fields = {
         "book": book,
         "description": _text(said.get("description")),
@@ -66,7 +68,7 @@ def rebuild(
         "id": journal.id,
         "kind": journal.kind,
         "metadata": _texts(said.get("metadata")),
-        "postings": [_posting(p, accounts) for p in postings],
+        "postings": [_posting(p, accounts, up_to) for p, up_to in zip(postings, asked, strict=True)],
         "recorded_at": journal.recorded_at,
         "seq": journal.seq,
         "source": {"event": journal.source_event, "id": journal.source_id, "type": journal.source_type},
@@ -102,7 +104,16 @@ def _path(accounts: Mapping[int, Account], account_id: int) -> str | None:
     return account.path if account else None
 
 
-def _posting(p: PostingRow, accounts: Mapping[int, Account]) -> Fields:
+def _asked_of(said: object, count: int) -> list[object]:
+    """``up_to`` of each of the first ``count`` lines, None where it says none."""
+    said_lines: list[Any] = list(said) if isinstance(said, list) else []
+    asked: list[object] = [
+        line.get("up_to") if isinstance(line, dict) else None for line in said_lines[:count]
+    ]
+    return asked + [None] * (count - len(asked))
+
+
+def _posting(p: PostingRow, accounts: Mapping[int, Account], up_to: object) -> Fields:
     fields: Fields = {
         "amount": str(p.amount),
         "credit": _path(accounts, p.credit_account),
@@ -112,6 +123,9 @@ def _posting(p: PostingRow, accounts: Mapping[int, Account]) -> Fields:
     }
     if p.hold_action is not None:
         fields["hold"] = _ACTIONS.get(p.hold_action)
+    elif isinstance(up_to, str):
+        # No more was booked than was asked for.
+        fields["up_to"] = str(max(p.amount, int(up_to))) if up_to.isdecimal() else None
     return fields
 
 

@@ -91,7 +91,8 @@ def _mirrored(canonical: bytes) -> list[Any] | None:
     for p in reversed(_postings(canonical)):
         if not isinstance(p, dict) or "hold" in p:
             return None
-        mirror.append({**p, "debit": p.get("credit"), "credit": p.get("debit")})
+        booked = {name: value for name, value in p.items() if name != "up_to"}
+        mirror.append({**booked, "debit": p.get("credit"), "credit": p.get("debit")})
     return mirror
 
 

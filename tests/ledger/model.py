@@ -34,6 +34,7 @@ class Line(NamedTuple):
     pending: bool = False
     hold_id: UUID | None = None
     part: str | None = None
+    up_to: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class LedgerModel:
 
     def position(self, path: str, currency: str) -> Position:
         seq = posted = incoming = outgoing = 0
-        debit_raises = path.split(":")[0] in ("Assets", "Expenses")
+        debit_raises = _debit_raises(path)
         for line in self.lines():
             if line.currency != currency or path not in (line.debit, line.credit):
                 continue
@@ -169,9 +170,14 @@ class LedgerModel:
         if self.closed_through is not None and day <= self.closed_through:
             raise Refused("period_closed", effective_on=day, closed_through=self.closed_through)
         # Line by line: the floor holds after each of them, not only at the end.
-        for count, line in enumerate(lines):
-            self._check_floors(Entry(journal, self.clock, effective_at, lines[:count]), line)
-        self.entries.append(Entry(journal, self.clock, effective_at, lines))
+        booked: tuple[Line, ...] = ()
+        for line in lines:
+            before = Entry(journal, self.clock, effective_at, booked)
+            if line.up_to:
+                line = line._replace(amount=self._as_available(before, line), up_to=False)
+            self._check_floors(before, line)
+            booked = (*booked, line)
+        self.entries.append(Entry(journal, self.clock, effective_at, booked))
 
     def _check_account(self, path: str, line: Line) -> None:
         terms = self.accounts.get((path, line.currency))
@@ -192,6 +198,21 @@ class LedgerModel:
             if floor is not None and has < floor:
                 facts = {"available": had, "floor": floor, "needed": had - has}
                 raise Refused("insufficient_funds", account=path, currency=line.currency, **facts)
+
+    def _as_available(self, before: Entry, line: Line) -> int:
+        """The least room above the floor of the accounts whose balance falls, and at most what was asked."""
+        now = replace(self, entries=[*self.entries, before])
+        amounts = [line.amount]
+        for path in (line.debit, line.credit):
+            if _debit_raises(path) == (path == line.debit):
+                continue
+            floor = self.accounts[path, line.currency].floor or 0
+            available = now.position(path, line.currency).available
+            if available - floor <= 0:
+                facts = {"available": available, "floor": floor, "needed": 1}
+                raise Refused("insufficient_funds", account=path, currency=line.currency, **facts)
+            amounts.append(available - floor)
+        return min(amounts)
 
     # ------------------------------------------------------------ reversals and holds
 
@@ -256,6 +277,10 @@ class LedgerModel:
         return None
 
 
+def _debit_raises(path: str) -> bool:
+    return path.split(":")[0] in ("Assets", "Expenses")
+
+
 def says_the_same(journal: m.Journal, entry: Entry) -> bool:
     """Apart from its id, and from its time unless it states one."""
     stands = entry.journal
@@ -270,7 +295,7 @@ def says_the_same(journal: m.Journal, entry: Entry) -> bool:
 
 def _own_lines(journal: m.Journal) -> Iterator[Line]:
     for p in journal.postings:
-        yield Line(p.debit, p.credit, p.amount, p.currency)
+        yield Line(p.debit, p.credit, p.amount, p.currency, up_to=p.up_to)
 
 
 def _reserve(place: m.Place, amount: int, part: str) -> Line:

@@ -156,7 +156,7 @@ class RandomBook:
         )
 
     def pay(self, debit: str, credit: str, amount: int, currency: str) -> m.Posting:
-        return m.Posting(debit, credit, amount, currency)
+        return m.Posting(debit, credit, amount, currency, up_to=self.random.random() < 0.1)
 
     def amount(self) -> int:
         return self.random.choice([1, 99, 1234, self.random.randrange(1, 20_000)])

@@ -133,8 +133,11 @@ def _check_canonical(
         row = {"book": book["name"], "seq": j["seq"], "id": str(j["id"]), "kind": j["kind"]}
         if row != {key: said.get(key) for key in row}:
             found.append(f"journal {j['seq']}: canonical line differs from its row")
+        asked = [posting.pop("up_to", None) for posting in said.get("postings", ())]
         if said.get("postings") != [_canonical_posting(p, accounts) for p in lines]:
             found.append(f"journal {j['seq']}: canonical postings differ from its rows")
+        elif any(up_to and int(up_to) < p["amount"] for up_to, p in zip(asked, lines, strict=True)):
+            found.append(f"journal {j['seq']} booked more than was asked")
     return found
 
 
