@@ -1,6 +1,6 @@
 # Everything runs from `.venv/`, which the first target to need it makes. ARGS go to the command: make test ARGS="-k ledger"
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check format bench chaos lock run-environment dev-environment
+.PHONY: help up demo test check format bench chaos crash attack lock run-environment dev-environment
 MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
@@ -14,6 +14,8 @@ help:
 	@echo "format   rewrite to the agreed format"
 	@echo "bench    figures (QUICK=1: a short run)"
 	@echo "chaos    faults and kills (CYCLES=10, SEED=...)"
+	@echo "crash    kill -9 of database and writers, nothing acknowledged lost (CYCLES=500, SEED=...)"
+	@echo "attack   raw SQL against every refusal, as each role"
 	@echo "lock     resolve the requirements anew"
 
 up: run-environment
@@ -44,6 +46,12 @@ bench: dev-environment
 chaos: dev-environment
 	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
 	@CYCLES=$(or $(CYCLES),10) SEED=$(SEED) $(PYTHON) -m pytest tests/chaos -s $(ARGS)
+
+crash: dev-environment
+	@CYCLES=$(CYCLES) SEED=$(SEED) $(PYTHON) -m tests.crash
+
+attack: dev-environment
+	@ATTACKS=1 $(PYTHON) -m pytest -q -n 0 -p no:cacheprovider tests/attacks $(ARGS)
 
 lock: dev-environment
 	deploy/lock.sh

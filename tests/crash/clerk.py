@@ -1,12 +1,14 @@
 """Clerks submit units for as long as they live and write down, outside the database, what they were told.
 
 The log is fsynced before the next word: what it says was acknowledged, was. Run as a program, a clerk is a
-process that can be killed: ``python -m tests.crash.clerk DSN BOOK NAME LOG``.
+process that can be killed: ``python -m tests.crash.clerk DSN BOOK NAME LOG SETTLE_S``.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
+import logging
 import os
 import sys
 from collections.abc import Awaitable, Callable
@@ -50,9 +52,6 @@ class Log:
     """Lines of ``try SOURCE`` and ``ack SOURCE SEQ`` (seq 0: refused), each on disk when ``write`` returns."""
 
     path: Path
-    acknowledged: int = 0
-    unknown: int = 0
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
     _file: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -61,12 +60,6 @@ class Log:
     def write(self, *words: object) -> None:
         os.write(self._file, (" ".join(map(str, words)) + "\n").encode())
         os.fsync(self._file)
-        self.changed.set()
-
-    async def until(self, reached: Callable[[], bool]) -> None:
-        while not reached():
-            self.changed.clear()
-            await self.changed.wait()
 
     def close(self) -> None:
         os.close(self._file)
@@ -84,33 +77,27 @@ def read_logs(*paths: Path) -> tuple[set[str], dict[str, int]]:
     return tried, acknowledged
 
 
-async def work(
-    connect: Connect, book_id: int, name: str, log: Log, stop: asyncio.Event, *, settle_s: float
-) -> None:
-    """Several callers of one writer, each one unit after the other, until ``stop``."""
+async def work(connect: Connect, book_id: int, name: str, log: Log, *, settle_s: float) -> None:
+    """Several callers of one writer, each one unit after the other, for ever."""
 
     async def caller(number: int) -> None:
-        count = 0
-        while not stop.is_set():
-            count += 1
+        for count in itertools.count(1):
             source = f"{name}-{number}-{count}"
             log.write("try", source)
             try:
                 result = await writer.submit(unit(source))
             except errors.LedgerUnavailable:
-                log.unknown += 1
-                log.changed.set()
                 continue
             log.write("ack", source, result.seqs[0] if isinstance(result, m.Posted) else 0)
-            log.acknowledged += 1
 
     async with Writer(connect, book_id, clock=clock, settle_s=settle_s) as writer:
         await asyncio.gather(*map(caller, range(CALLERS)))
 
 
-async def main(dsn: str, book_id: int, name: str, path: Path) -> None:
-    await work(lambda: AsyncConnection.connect(dsn), book_id, name, Log(path), asyncio.Event(), settle_s=30)
+async def main(dsn: str, book_id: int, name: str, path: Path, settle_s: float) -> None:
+    await work(lambda: AsyncConnection.connect(dsn), book_id, name, Log(path), settle_s=settle_s)
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4])))
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # connections are lost all the time here
+    asyncio.run(main(sys.argv[1], int(sys.argv[2]), sys.argv[3], Path(sys.argv[4]), float(sys.argv[5])))
