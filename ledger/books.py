@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from types import EllipsisType
 from typing import Any
 
 import psycopg
 from psycopg import AsyncConnection
+from psycopg.rows import class_row
 
-from ledger.errors import AccountUnknown, DatabaseRefused, FactRefused
+from ledger.errors import AccountClosed, AccountUnknown, DatabaseRefused, FactRefused
 from ledger.model import AccountStatus, NewAccount
 
 # Below the floor; closed and not empty (migrations/sql/0001_ledger.sql, the list at ledger.refuse).
@@ -45,7 +47,7 @@ async def open_accounts(
             [book_id, *columns, now],
         )
     except psycopg.DatabaseError as error:
-        raise _refused(error) from error
+        raise refused(error) from error
 
 
 async def change_account(
@@ -56,13 +58,14 @@ async def change_account(
     *,
     now: datetime,
     reason: str,
+    person: str,
     floor: int | EllipsisType | None = ...,
     status: AccountStatus | None = None,
 ) -> None:
-    """Record a new floor (None: no floor) or status; what is not given stays.
+    """Record a new floor (None: no floor) or status; what is not given stays. ``person``: who changes it.
 
-    Raises ``AccountUnknown``, and ``FactRefused`` when the floor lies above what is available or the account to
-    close is not empty.
+    Raises ``AccountUnknown``, ``AccountClosed`` (closed is the end), ``FactRefused`` when the floor lies above what is
+    available or the account to close is not empty, and ``DatabaseRefused`` (KH025) without a reason or a person.
     """
     # The book's lock first, like every writer: what is read here cannot change before the fact is written.
     await conn.execute("UPDATE ledger.book SET recorded_at = recorded_at WHERE book_id = %s", [book_id])
@@ -79,16 +82,64 @@ async def change_account(
     new_status = old_status if status is None else status.value
     try:
         await conn.execute(
-            "SELECT ledger.change_account(%s, %s, %s, %s, %s, %s)",
-            [book_id, account_id, new_floor, new_status, reason, now],
+            "SELECT ledger.change_account(%s, %s, %s, %s, %s, %s, %s)",
+            [book_id, account_id, new_floor, new_status, reason, person, now],
         )
     except psycopg.DatabaseError as error:
         if error.sqlstate in FORBIDDEN_BY_BALANCE:
             raise FactRefused(path, currency, error.diag.constraint_name or "") from error
-        raise _refused(error) from error
+        if error.sqlstate == "KH012":
+            raise AccountClosed(path) from error
+        raise refused(error) from error
 
 
-def _refused(error: psycopg.DatabaseError) -> Exception:
+async def account_number(
+    conn: AsyncConnection[Any], book_id: int, path: str, currency: str, *, owner: str | None = None
+) -> int | None:
+    """The account's id; None if there is no such account, or it is not ``owner``'s."""
+    cursor = await conn.execute(
+        "SELECT account_id FROM ledger.account WHERE book_id = %s AND path = %s AND currency = %s"
+        " AND (%s::text IS NULL OR owner = %s)",
+        [book_id, path, currency, owner, owner],
+    )
+    row = await cursor.fetchone()
+    return None if row is None else row[0]
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFact:
+    """What was set: in force for the journals after ``after_seq``, until the next fact. So the floor under which
+    journal K was judged is that of the last fact with ``after_seq`` < K.
+
+    ``person``: who set it; None of the fact that opened the account.
+    """
+
+    fact: int
+    floor: int | None
+    status: AccountStatus
+    reason: str
+    person: str | None
+    recorded_at: datetime
+    after_seq: int
+
+
+async def account_history(
+    conn: AsyncConnection[Any], book_id: int, path: str, currency: str, *, owner: str | None = None
+) -> list[AccountFact] | None:
+    """Every fact of the account, in order; None if there is no such account, or it is not ``owner``'s."""
+    account = await account_number(conn, book_id, path, currency, owner=owner)
+    if account is None:
+        return None
+    async with conn.cursor(row_factory=class_row(AccountFact)) as cursor:
+        await cursor.execute(
+            "SELECT fact, floor, status, reason, person, recorded_at, after_seq FROM ledger.account_fact"
+            " WHERE book_id = %s AND account_id = %s ORDER BY fact",
+            [book_id, account],
+        )
+        return await cursor.fetchall()
+
+
+def refused(error: psycopg.DatabaseError) -> Exception:
     """Our own refusals, by SQLSTATE; anything else as it came."""
     if error.sqlstate is not None and error.sqlstate.startswith("KH"):
         return DatabaseRefused(error.sqlstate, error.diag.message_primary or "")

@@ -40,6 +40,17 @@ class BookUnknown(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class NotRecorded(LedgerError):
+    """What was known at a journal that the book does not have yet cannot be told: the answer would change."""
+
+    code: ClassVar[str] = "not_recorded"
+    reason: str
+
+    def __str__(self) -> str:
+        return self.reason
+
+
+@dataclass(unsafe_hash=True)
 class Overloaded(LedgerError):
     """The writer's queue is full; nothing was written, try again later."""
 
@@ -254,6 +265,21 @@ class StatementRefused(Refusal):
 
 
 @dataclass(unsafe_hash=True)
+class LimitFixed(LedgerError):
+    """A limit of that name bounds another side, measure or window; those never change."""
+
+    code: ClassVar[str] = "limit_fixed"
+    account: str
+    currency: str
+    limit: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.account} {self.currency}: limit {self.limit} bounds something else; choose another name"
+        )
+
+
+@dataclass(unsafe_hash=True)
 class FactRefused(LedgerError):
     """A change of floor or status that the account's balances forbid; ``rule`` names the constraint."""
 
@@ -264,3 +290,95 @@ class FactRefused(LedgerError):
 
     def __str__(self) -> str:
         return f"{self.account} {self.currency}: {self.rule}"
+
+
+@dataclass(unsafe_hash=True)
+class ProposalUnknown(LedgerError):
+    code: ClassVar[str] = "proposal_unknown"
+    proposal_id: UUID
+
+    def __str__(self) -> str:
+        return f"there is no such proposal as {self.proposal_id}"
+
+
+@dataclass(unsafe_hash=True)
+class ProposalConflict(LedgerError):
+    """The id stands for a proposal with another content, reason or proposer."""
+
+    code: ClassVar[str] = "proposal_conflict"
+    proposal_id: UUID
+
+    def __str__(self) -> str:
+        return f"{self.proposal_id} stands for another proposal"
+
+
+@dataclass(unsafe_hash=True)
+class ProposalDecided(LedgerError):
+    code: ClassVar[str] = "proposal_decided"
+    proposal_id: UUID
+    approved: bool
+    person: str
+
+    def __str__(self) -> str:
+        return f"{self.person} {'approved' if self.approved else 'rejected'} {self.proposal_id} already"
+
+
+@dataclass(unsafe_hash=True)
+class SamePerson(LedgerError):
+    """Who proposed it may not decide it."""
+
+    code: ClassVar[str] = "same_person"
+    proposal_id: UUID
+    person: str
+
+    def __str__(self) -> str:
+        return f"{self.person} proposed {self.proposal_id}: somebody else decides"
+
+
+@dataclass(unsafe_hash=True)
+class PeriodNotOver(LedgerError):
+    """``today`` by the book's clock, UTC: only days before it can be closed."""
+
+    code: ClassVar[str] = "period_not_over"
+    through: date
+    today: date
+
+    def __str__(self) -> str:
+        return f"{self.through} is not over: by the book's clock it is {self.today}"
+
+
+@dataclass(unsafe_hash=True)
+class PeriodAlreadyClosed(LedgerError):
+    code: ClassVar[str] = "period_already_closed"
+    through: date
+    closed_through: date
+
+    def __str__(self) -> str:
+        return f"{self.through} is closed: the book is closed through {self.closed_through}"
+
+
+@dataclass(unsafe_hash=True)
+class PeriodNotClosed(LedgerError):
+    """A reopening that would leave as much closed as there is, or more. ``through`` None: everything reopened."""
+
+    code: ClassVar[str] = "period_not_closed"
+    through: date | None
+    closed_through: date | None
+
+    def __str__(self) -> str:
+        now = f"closed through {self.closed_through}" if self.closed_through else "not closed at all"
+        return f"nothing to reopen after {self.through or 'the first day'}: the book is {now}"
+
+
+@dataclass(unsafe_hash=True)
+class ReopeningOutdated(LedgerError):
+    """The book was closed or reopened since the reopening was proposed: what would be reopened is not what was asked."""
+
+    code: ClassVar[str] = "reopening_outdated"
+    proposed_from: date
+    closed_through: date | None
+
+    def __str__(self) -> str:
+        return (
+            f"proposed when the book was closed through {self.proposed_from}, now it is {self.closed_through or 'open'}"
+        )

@@ -1,4 +1,4 @@
-"""Takes a book's lock and loads what a batch touches, in one round trip."""
+"""Takes a book's lock and loads what a batch touches, in one round trip; two if an account has velocity limits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger.errors import BookUnknown
 from ledger.model import Capture, Journal, Place, Source, Unit
-from ledger.state import Account, Hold, RowTypes, State, Stored
+from ledger.state import Account, Hold, Limit, RowTypes, State, Stored
 
 # Never SELECT … FOR UPDATE as the mutex: on a distributed PostgreSQL that lock can sit on a shard's old placement.
 _LOCK = """
@@ -28,6 +28,10 @@ _REVERSED = """
 SELECT j.seq, j.id, j.canonical,
        EXISTS (SELECT FROM ledger.journal r WHERE r.book_id = j.book_id AND r.reverses = j.seq)
   FROM ledger.journal j WHERE j.book_id = %(book)s AND j.seq = ANY(%(reversed)s)"""
+
+
+_LIMITED = 6  # the column of ``find_accounts`` that says how many
+_LIMITS = "SELECT * FROM ledger.find_limits(%(book)s, %(accounts)s::int[])"
 
 
 async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], *, now: datetime) -> State:
@@ -60,7 +64,24 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
     rows = {name: await cursor.fetchall() for name, cursor in cursors.items()}
     if not rows["lock"]:
         raise BookUnknown(book_id)
-    return _state(book_id, rows)
+    state = _state(book_id, rows)
+    limited = list({row[0] for row in rows["accounts"] if row[_LIMITED]})
+    if limited:
+        state.limits = await _limits(conn, book_id, limited)
+    return state
+
+
+async def _limits(
+    conn: AsyncConnection[Any], book_id: int, accounts: Sequence[int]
+) -> dict[int, list[Limit]]:
+    """The limits in force now of these accounts, and what their windows hold."""
+    given = {"book": book_id, "accounts": accounts}
+    cursor = await conn.cursor(binary=True).execute(_LIMITS, given, prepare=True)
+    limits: dict[int, list[Limit]] = {}
+    for account, name, side, measure, maximum, window_start, used in await cursor.fetchall():
+        limit = Limit(name, side == "debit", measure == "count", maximum, window_start.astimezone(UTC), used)
+        limits.setdefault(account, []).append(limit)
+    return limits
 
 
 def _paths(journals: Iterable[Journal]) -> set[str]:
@@ -116,6 +137,7 @@ def _account(row: tuple[Any, ...]) -> Account:
         debit_normal,
         status,
         floor,
+        _limits,
         seq,
         debits,
         credits,

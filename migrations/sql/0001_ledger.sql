@@ -61,7 +61,10 @@ CREATE TABLE ledger.account_fact (
               CONSTRAINT fact_status CHECK (status IN ('open', 'frozen', 'closed')
                                            OR ledger.broken('KH014', 'account_fact', 'fact_status')),
   reason      text NOT NULL,
+  person      text COLLATE "C",                  -- who; of the fact that opens an account: nobody
   recorded_at timestamptz NOT NULL,
+  after_seq   bigint NOT NULL,                   -- in force for the journals after this one
+  act         bigint,                            -- what the log of acts says of it; of an opening: nothing
   PRIMARY KEY (book_id, account_id, fact),
   FOREIGN KEY (book_id, account_id) REFERENCES ledger.account
 );
@@ -79,6 +82,7 @@ CREATE TABLE ledger.balance (
   debit_normal    boolean NOT NULL,
   currency        text COLLATE "C" NOT NULL,
   status          text NOT NULL DEFAULT 'open',
+  limits          smallint NOT NULL DEFAULT 0,   -- how many velocity limits are active
   PRIMARY KEY (book_id, account_id),
   FOREIGN KEY (book_id, account_id) REFERENCES ledger.account,
   -- available = posted balance less pending outflow (accounting.md, "Layers")
@@ -207,8 +211,12 @@ CREATE INDEX hold_due ON ledger.hold (book_id, expires_at)
 -- KH013 running balance              KH014 value not allowed    KH015 form of a posting
 -- KH016 sums and ceiling of a hold   KH017 closed, not empty    KH018 sums of a balance
 -- KH019 argument missing
+-- KH020 velocity limit reached       KH021 limit is another     KH022 value of a limit not allowed
 -- KH025 act without person or reason   KH026 two people      KH027 close or reopening of a period
 -- KH028 adjustment other than approved
+-- KH030 not recorded yet
+-- KH032 transfer other than its journal   KH033 answer other than its journal   KH034 end other than its journal
+-- KH035 a transfer's terms or end
 CREATE FUNCTION ledger.refuse(state text, message text) RETURNS void LANGUAGE plpgsql
 AS $$ BEGIN RAISE EXCEPTION USING ERRCODE = state, MESSAGE = message; END $$;
 
@@ -358,9 +366,9 @@ RETURN CASE WHEN layer = 0 THEN posted = CASE WHEN inflow THEN amount ELSE -amou
 -- follows from the one before, as one of a debit-normal account or of another, and the last of each account
 -- states the balances derived here; so all do, and the first follows from what stood before. Lines are taken by
 -- position (journal, line), so an account's numbers follow the book's order without a gap, too.
--- of_holds: how many postings are a hold's; last_line: the highest line number.
+-- of_holds: how many postings are a hold's; last_line: the highest line number; limited: accounts with velocity limits.
 CREATE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint,
-                                      OUT postings bigint, OUT of_holds bigint, OUT last_line smallint)
+                                      OUT postings bigint, OUT of_holds bigint, OUT last_line smallint, OUT limited integer[])
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE accounts bigint; fitting integer[]; BEGIN
   WITH p AS MATERIALIZED (
@@ -406,9 +414,11 @@ AS $$ DECLARE accounts bigint; fitting integer[]; BEGIN
                 AND d.posted = b.posted_credits + d.posted_credits - b.posted_debits - d.posted_debits
                 AND d.available = d.posted - b.pending_debits - d.pending_debits
                 AND d.incoming = b.pending_credits + d.pending_credits END
-    RETURNING b.account_id)
-  SELECT count(*), count(p.hold_id), max(p.line), (SELECT count(*) FROM d), (SELECT array_agg(account_id) FROM u)
-    INTO postings, of_holds, last_line, accounts, fitting FROM p;
+    RETURNING b.account_id, b.limits
+  ), moved AS (
+    SELECT array_agg(account_id) AS fitting, array_agg(account_id) FILTER (WHERE limits > 0) AS limited FROM u)
+  SELECT count(*), count(p.hold_id), max(p.line), (SELECT count(*) FROM d), (SELECT m.fitting FROM moved m), (SELECT m.limited FROM moved m)
+    INTO postings, of_holds, last_line, accounts, fitting, limited FROM p;
   IF accounts > coalesce(cardinality(fitting), 0) THEN
     PERFORM ledger.explain_balances(of_book, first, last, fitting);
   END IF;
@@ -486,6 +496,9 @@ AS $$ DECLARE g record; b record; a record; BEGIN
     IF a.of_holds > 0 THEN
       PERFORM ledger.apply_holds(g.book_id, g.first, g.last, b.recorded_at);
     END IF;
+    IF a.limited IS NOT NULL THEN
+      PERFORM ledger.apply_limits(g.book_id, g.first, g.last, b.recorded_at, a.limited);
+    END IF;
   END LOOP;
   RETURN NULL;
 END $$;
@@ -511,20 +524,20 @@ END $$;
 
 -- The accounts of these paths, and those behind these holds and journals (some may come twice).
 CREATE FUNCTION ledger.find_accounts(of_book integer, paths text, holds uuid[], journals bigint[])
-RETURNS TABLE (account_id integer, path text, currency text, debit_normal boolean, status text, floor bigint, seq bigint,
-               posted_debits bigint, posted_credits bigint, pending_debits bigint, pending_credits bigint)
+RETURNS TABLE (account_id integer, path text, currency text, debit_normal boolean, status text, floor bigint, limits smallint,
+               seq bigint, posted_debits bigint, posted_credits bigint, pending_debits bigint, pending_credits bigint)
 LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$ BEGIN
   PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
   RETURN QUERY
-    SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
+    SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.limits, b.seq,
            b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
       FROM ledger.account a JOIN ledger.balance b ON b.book_id = a.book_id AND b.account_id = a.account_id
      WHERE a.book_id = of_book AND a.path = ANY (string_to_array(paths, E'\n'));
   IF cardinality(holds) + cardinality(journals) > 0 THEN
     RETURN QUERY
-      SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.seq,
+      SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.limits, b.seq,
              b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
         FROM ledger.account a JOIN ledger.balance b ON b.book_id = a.book_id AND b.account_id = a.account_id
        WHERE a.book_id = of_book AND a.account_id = ANY (ARRAY(
@@ -590,8 +603,8 @@ AS $$ DECLARE top integer; clock timestamptz; BEGIN
     SELECT of_book, top + (row_number() OVER (ORDER BY n))::integer, path, currency, owner, clock FROM wanted
     RETURNING account_id, path, currency, debit_normal
   ), facts AS (
-    INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
-    SELECT of_book, o.account_id, 1, w.floor, 'open', 'opened', clock FROM opened o JOIN wanted w USING (path, currency)
+    INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at, after_seq)
+    SELECT of_book, o.account_id, 1, w.floor, 'open', 'opened', clock, 0 FROM opened o JOIN wanted w USING (path, currency)
   ), balances AS (
     INSERT INTO ledger.balance (book_id, account_id, floor, fact, debit_normal, currency)
     SELECT of_book, o.account_id, w.floor, 1, o.debit_normal, o.currency FROM opened o JOIN wanted w USING (path, currency))
@@ -599,15 +612,19 @@ AS $$ DECLARE top integer; clock timestamptz; BEGIN
 END $$;
 
 -- A fact is applied as it is recorded; a floor above what is available, or closing what is not empty, is refused.
-CREATE FUNCTION ledger.change_account(of_book integer, account integer, new_floor bigint, new_status text, why text, at timestamptz)
+CREATE FUNCTION ledger.change_account(of_book integer, account integer, new_floor bigint, new_status text, why text, who text,
+                                      at timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ DECLARE clock timestamptz; number integer; BEGIN
-  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING recorded_at INTO clock;
+AS $$ DECLARE b record; number integer; said_of text; BEGIN
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING recorded_at, head INTO b;
   UPDATE ledger.balance SET floor = new_floor, status = new_status, fact = fact + 1
    WHERE book_id = of_book AND account_id = account AND status <> 'closed' RETURNING fact INTO number;
   IF NOT FOUND THEN PERFORM ledger.refuse('KH012', format('account %s is closed or unknown', account)); END IF;
-  INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, recorded_at)
-  VALUES (of_book, account, number, new_floor, new_status, why, clock);
+  SELECT path || ' ' || currency INTO said_of FROM ledger.account a WHERE a.book_id = of_book AND a.account_id = account;
+  INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, person, recorded_at, after_seq, act)
+  VALUES (of_book, account, number, new_floor, new_status, why, who, b.recorded_at, b.head,
+          ledger.record_act(of_book, who, 'change_account', said_of, why, jsonb_build_object(
+            'account', account, 'after', b.head, 'fact', number, 'floor', new_floor::text, 'status', new_status), at));
 END $$;
 
 -- ---------------------------------------------------------------- what people read

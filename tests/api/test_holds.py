@@ -240,6 +240,7 @@ async def test_a_frozen_account_says_so(api: Api) -> None:
             *(conn, api.deps.book_id, wallet, "INR"),
             now=api.clock(),
             reason="test",
+            person="tester",
             status=m.AccountStatus.FROZEN,
         )
     answer = await caller.post("/v1/holds", terms(wallet, available(merchant)))

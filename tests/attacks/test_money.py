@@ -91,7 +91,9 @@ async def test_a_sum_past_64_bits_is_refused(scene: Scene) -> None:
 async def test_a_frozen_or_closed_account_takes_no_line_on_either_side(
     scene: Scene, status: AccountStatus
 ) -> None:
-    await change_account(scene.conn, scene.book_id, FEES, "INR", now=NOW, reason="attack", status=status)
+    await change_account(
+        scene.conn, scene.book_id, FEES, "INR", now=NOW, reason="attack", person="attacker", status=status
+    )
     await scene.conn.commit()
     for leg in (Leg(FEES, PENDING_B, 5), Leg(ESCROW, FEES, 5)):
         with refused("KH007", status.value):
@@ -101,7 +103,14 @@ async def test_a_frozen_or_closed_account_takes_no_line_on_either_side(
 
 async def test_a_frozen_account_gives_holds_back_and_nothing_else(scene: Scene) -> None:
     await change_account(
-        scene.conn, scene.book_id, WALLET, "INR", now=NOW, reason="attack", status=AccountStatus.FROZEN
+        scene.conn,
+        scene.book_id,
+        WALLET,
+        "INR",
+        now=NOW,
+        reason="attack",
+        person="attacker",
+        status=AccountStatus.FROZEN,
     )
     await scene.conn.commit()
     give_back = Leg(WALLET, PENDING_A, -10, layer=1, action=CAPTURE, hold_id=scene.open_hold)

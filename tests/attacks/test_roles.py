@@ -90,7 +90,7 @@ async def test_row_security_cannot_be_switched_off(scene: Scene) -> None:
 FUNCTIONS = {
     "create_book": "ledger.create_book('stolen', now())",
     "open_accounts": "ledger.open_accounts(1, '{}', '{}', '{}', '{}', now())",
-    "change_account": "ledger.change_account(1, 1, NULL, 'open', 'theft', now())",
+    "change_account": "ledger.change_account(1, 1, NULL, 'open', 'theft', 'thief', now())",
     "apply_balances": "ledger.apply_balances(1, 1, 1)",
     "apply_holds": "ledger.apply_holds(1, 1, 1, now())",
     "explain_balances": "ledger.explain_balances(1, 1, 1, NULL)",
@@ -159,7 +159,7 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
     )
     await open_accounts(conn, scene.book_id, [m.NewAccount("Assets:Bank:New", "INR")], now=NOW)
     await conn.execute(
-        "SELECT ledger.change_account(%s, %s, NULL, 'open', 'attack', %s)",
+        "SELECT ledger.change_account(%s, %s, NULL, 'open', 'attack', 'attacker', %s)",
         [scene.book_id, await scene.account_id(ESCROW), NOW],
     )
     forged = await scene.forge()
@@ -189,18 +189,18 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
             ["book", NOW],
             "KH006",
         ),  # a floor above nothing
-        ("change_account(%s, 999, NULL, 'open', 'why', %s)", ["book", NOW], "KH012"),
-        ("change_account(%s, NULL, NULL, 'open', 'why', %s)", ["book", NOW], "KH012"),
-        ("change_account(%s, 1, NULL, 'melted', 'why', %s)", ["book", NOW], VALUE),
-        ("change_account(%s, 1, NULL, NULL, 'why', %s)", ["book", NOW], NOT_NULL),
-        ("change_account(%s, 1, NULL, 'open', NULL, %s)", ["book", NOW], NOT_NULL),
-        ("change_account(%s, 1, NULL, 'closed', 'why', %s)", ["book", NOW], "KH017"),  # not empty
+        ("change_account(%s, 999, NULL, 'open', 'why', 'who', %s)", ["book", NOW], "KH012"),
+        ("change_account(%s, NULL, NULL, 'open', 'why', 'who', %s)", ["book", NOW], "KH012"),
+        ("change_account(%s, 1, NULL, 'melted', 'why', 'who', %s)", ["book", NOW], VALUE),
+        ("change_account(%s, 1, NULL, NULL, 'why', 'who', %s)", ["book", NOW], NOT_NULL),
+        ("change_account(%s, 1, NULL, 'open', NULL, 'who', %s)", ["book", NOW], NOT_NULL),
+        ("change_account(%s, 1, NULL, 'closed', 'why', 'who', %s)", ["book", NOW], "KH017"),  # not empty
         (
-            "change_account(%s, 1, 10001, 'open', 'why', %s)",
+            "change_account(%s, 1, 10001, 'open', 'why', 'who', %s)",
             ["book", NOW],
             "KH006",
         ),  # above what is available
-        ("change_account(%s, 1, NULL, 'open', 'why', %s)", ["book", "infinity"], VALUE),
+        ("change_account(%s, 1, NULL, 'open', 'why', 'who', %s)", ["book", "infinity"], VALUE),
     ],
 )
 async def test_hostile_arguments_are_refused(scene: Scene, call: str, values: list[Any], state: str) -> None:
@@ -211,7 +211,7 @@ async def test_hostile_arguments_are_refused(scene: Scene, call: str, values: li
 
 async def test_a_closed_account_is_never_opened_again(scene: Scene) -> None:
     number = await scene.account_id("Equity:Memo:Issuers")
-    change = "SELECT ledger.change_account(%s, %s, NULL, %s, 'attack', now())"
+    change = "SELECT ledger.change_account(%s, %s, NULL, %s, 'attack', 'attacker', now())"
     await scene.app.execute(change, [scene.book_id, number, "closed"])
     with refused("KH012"):
         await scene.app.execute(change, [scene.book_id, number, "open"])

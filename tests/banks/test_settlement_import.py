@@ -22,7 +22,8 @@ from ledger import model as m
 from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import Ids
 from ledger.post import post
-from ledger.read import balances, journals
+from ledger.read import balances
+from ledger.search import Query, search
 from tests.banks.acquirer import AcquirerProcess
 from tests.banks.conftest import NewReference, Rail, now
 from tests.banks.words import approved, capture
@@ -142,7 +143,7 @@ async def test_each_line_is_a_journal_that_names_it_and_takes_effect_on_the_file
     await books.book("capture", "6GZP3Q000002", 50_000)
     later = NOW + timedelta(days=2)
     await import_file(books.conn, books.book_id, a_file(C1, C2), now=later)
-    settled = [j for j in await journals(books.conn, books.book_id) if j.kind == "settlement"]
+    settled = (await search(books.conn, books.book_id, Query(kind="settlement"))).journals
     assert {(j.metadata["file_id"], j.metadata["line"], j.metadata["rrn"]) for j in settled} == {
         ("meridian-20261122-inr", "2", "6GZP3Q000001"),
         ("meridian-20261122-inr", "3", "6GZP3Q000002"),

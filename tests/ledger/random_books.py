@@ -14,6 +14,7 @@ from ledger import model as m
 from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import uuid7
 from ledger.post import post
+from ledger.search import index_journals
 from tests.ledger.words import AUTHORIZATIONS, ESCROW, FEES, ISSUERS, NOW, PENDING_A, PENDING_B
 
 CURRENCIES = ("INR", "JPY", "KWD")
@@ -68,7 +69,14 @@ class RandomBook:
         await self.post([self.journal(self.pay(CLOSED, ESCROW, 9, "INR"))])
         for path, status in ((FROZEN, m.AccountStatus.FROZEN), (CLOSED, m.AccountStatus.CLOSED)):
             await change_account(
-                self.conn, self.book_id, path, "INR", now=self.now, reason="test", status=status
+                self.conn,
+                self.book_id,
+                path,
+                "INR",
+                now=self.now,
+                reason="test",
+                person="tester",
+                status=status,
             )
         over = m.Place(self.id(), WALLETS[0], PENDING_A, 1000, "INR", tolerance_bps=1500)
         await self.post([self.journal(hold=over), self.journal(hold=m.Capture(over.hold_id, 1100))])
@@ -81,9 +89,18 @@ class RandomBook:
             wallet, currency = self.random.choice(WALLETS), self.random.choice(CURRENCIES)
             floor = self.random.choice([0, -100, -2000, None])
             await change_account(
-                self.conn, self.book_id, wallet, currency, now=self.now, reason="test", floor=floor
+                self.conn,
+                self.book_id,
+                wallet,
+                currency,
+                now=self.now,
+                reason="test",
+                person="tester",
+                floor=floor,
             )
         await self.post([self.random_journal() for _ in range(size)])
+        await index_journals(self.conn, self.book_id, size - 5)  # leaves a tail without terms
+        await self.conn.commit()
 
     async def post(self, journals: list[m.Journal]) -> None:
         results = await post(self.conn, self.book_id, [m.Unit((j,)) for j in journals], now=self.now)

@@ -92,7 +92,9 @@ async def test_accounts_unknown_frozen_and_closed_refuse(book: Book) -> None:
         (m.AccountStatus.FROZEN, errors.AccountFrozen),
         (m.AccountStatus.CLOSED, errors.AccountClosed),
     ):
-        await change_account(book.conn, book.book_id, PENDING_B, "INR", now=NOW, reason="test", status=status)
+        await change_account(
+            book.conn, book.book_id, PENDING_B, "INR", now=NOW, reason="test", person="tester", status=status
+        )
         await book.conn.commit()
         assert await book.post(journal(pay(PENDING_B, ESCROW, 1))) == [refusal(PENDING_B)]
 
@@ -101,9 +103,13 @@ async def test_a_floor_above_what_is_available_and_closing_what_is_not_empty_are
     await book.ok(fund(WALLET, 10))
     for change in ({"floor": 11}, {"status": m.AccountStatus.CLOSED}):
         with pytest.raises(errors.FactRefused):
-            await change_account(book.conn, book.book_id, WALLET, "INR", now=NOW, reason="test", **change)
+            await change_account(
+                book.conn, book.book_id, WALLET, "INR", now=NOW, reason="test", person="tester", **change
+            )
         await book.conn.rollback()
-    await change_account(book.conn, book.book_id, WALLET, "INR", now=NOW, reason="test", floor=10)
+    await change_account(
+        book.conn, book.book_id, WALLET, "INR", now=NOW, reason="test", person="tester", floor=10
+    )
     await book.conn.commit()
     [refused] = await book.post(journal(pay(PENDING_A, WALLET, 1)))
     assert isinstance(refused, errors.InsufficientFunds)

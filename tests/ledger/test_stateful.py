@@ -172,7 +172,14 @@ class LedgerMachine(RuleBasedStateMachine):
         conn = self.driver.app
         try:
             await change_account(
-                conn, self.book_id, *key, now=self.words.now, reason="test", floor=floor, status=status
+                conn,
+                self.book_id,
+                *key,
+                now=self.words.now,
+                reason="test",
+                person="tester",
+                floor=floor,
+                status=status,
             )
         except errors.FactRefused as refused:
             await conn.rollback()
