@@ -104,6 +104,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.InvalidEntry: Problem(422, "The entry cannot be booked"),
     l.BookUnknown: Problem(404, "No such book"),
     l.NotRecorded: Problem(422, "That is not recorded yet"),
+    l.TransferUnknown: Problem(404, "No such transfer between books"),
     l.Overloaded: Problem(503, "The service is overloaded", 1),
     l.WriterClosed: Problem(503, "The service is stopping", 2),
     l.LedgerUnavailable: Problem(503, "The books cannot be reached", 2),

@@ -51,6 +51,16 @@ class NotRecorded(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class TransferUnknown(LedgerError):
+    code: ClassVar[str] = "transfer_unknown"
+    book_id: int
+    transfer_id: UUID
+
+    def __str__(self) -> str:
+        return f"book {self.book_id} has sent no transfer {self.transfer_id}"
+
+
+@dataclass(unsafe_hash=True)
 class Overloaded(LedgerError):
     """The writer's queue is full; nothing was written, try again later."""
 
