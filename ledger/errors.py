@@ -382,13 +382,11 @@ class PeriodNotClosed(LedgerError):
 
 @dataclass(unsafe_hash=True)
 class ReopeningOutdated(LedgerError):
-    """The book was closed or reopened since the reopening was proposed: what would be reopened is not what was asked."""
+    """The book was closed or reopened since: what would be reopened is not what was asked for."""
 
     code: ClassVar[str] = "reopening_outdated"
     proposed_from: date
     closed_through: date | None
 
     def __str__(self) -> str:
-        return (
-            f"proposed when the book was closed through {self.proposed_from}, now it is {self.closed_through or 'open'}"
-        )
+        return f"proposed when the book was closed through {self.proposed_from}, now it is {self.closed_through or 'open'}"

@@ -3,7 +3,7 @@
 from migrations.run_sql import run_sql
 
 revision = "0008"
-down_revision = "0005"
+down_revision = "0007"
 
 
 def upgrade() -> None:
