@@ -70,8 +70,22 @@ def open_database(settings: Settings) -> Generator[tuple[Database, EmbeddedServe
     if settings.database_url is not None:
         yield prepare(settings.database_url, settings.home, settings.database_name), None
         return
-    with EmbeddedServer(settings.home, binaries=settings.pg_bin, port=settings.pg_port) as server:
+    with _embedded(settings) as server:
         yield prepare(server.admin_dsn, settings.home, settings.database_name), server
+
+
+@contextmanager
+def open_server(settings: Settings) -> Generator[str]:
+    """The administrator's URL of the server alone; the embedded one runs until the block ends."""
+    if settings.database_url is not None:
+        yield settings.database_url
+        return
+    with _embedded(settings) as server:
+        yield server.admin_dsn
+
+
+def _embedded(settings: Settings) -> EmbeddedServer:
+    return EmbeddedServer(settings.home, binaries=settings.pg_bin, port=settings.pg_port)
 
 
 def prepare(admin_dsn: str, home: Path, name: str = "khata") -> Database:
