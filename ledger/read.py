@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple, Self
 from uuid import UUID
 
 import orjson
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, scalar_row
 
+from ledger.errors import InvalidEntry
 from ledger.model import TYPE_BY_ROOT, AccountType
 
 
@@ -98,16 +99,46 @@ class StatementLine:
     metadata: Mapping[str, str]
 
 
+class Position(NamedTuple):
+    """Where a line stands in its book: its journal's number and its own. As text, a page's cursor."""
+
+    journal_seq: int
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.journal_seq}.{self.line}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Raises ``InvalidEntry`` for what no page has ever given."""
+        seq, _, line = text.partition(".")
+        if _is_number(seq, 2**63) and _is_number(line, 2**15):
+            return cls(int(seq), int(line))
+        raise InvalidEntry("cursor", "not a cursor of a statement")
+
+
+def _is_number(text: str, below: int) -> bool:
+    return text.isascii() and text.isdigit() and text == text.lstrip("0") and int(text) < below
+
+
+# A cursor before which the newest lines are.
+END = str(Position(2**63 - 1, 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """Lines after ``after_seq``; ``opening`` and ``closing`` are the posted balances before and after them."""
+    """A page of an account's lines, oldest first; ``opening`` and ``closing`` are the posted balances around them.
+
+    ``previous`` and ``next``: the ``before`` and the ``after`` of the pages beside it, None where there is none.
+    """
 
     path: str
     currency: str
     opening: int
     closing: int
     lines: tuple[StatementLine, ...]
-    next_after_seq: int | None
+    previous: str | None
+    next: str | None
 
 
 _STATEMENT = """
@@ -116,24 +147,28 @@ WITH account AS (
    WHERE book_id = %(book)s AND path = %(path)s AND currency = %(currency)s
      AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 ), found AS (
-  (SELECT p.debit_seq AS seq, p.journal_seq, p.layer,
+  (SELECT p.debit_seq AS seq, p.journal_seq, p.line, p.layer,
           CASE WHEN a.debit_normal THEN amount ELSE -amount END AS amount,
           p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming,
           p.credit_account AS counter
      FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.debit_account = a.account_id
-    WHERE p.book_id = %(book)s AND p.debit_seq > %(after)s ORDER BY p.debit_seq LIMIT %(limit)s)
+    WHERE p.book_id = %(book)s AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
+    ORDER BY p.journal_seq {order}, p.line {order} LIMIT %(limit)s)
   UNION ALL
-  (SELECT p.credit_seq, p.journal_seq, p.layer, CASE WHEN a.debit_normal THEN -amount ELSE amount END,
+  (SELECT p.credit_seq, p.journal_seq, p.line, p.layer, CASE WHEN a.debit_normal THEN -amount ELSE amount END,
           p.credit_posted, p.credit_available, p.credit_incoming, p.debit_account
      FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.credit_account = a.account_id
-    WHERE p.book_id = %(book)s AND p.credit_seq > %(after)s ORDER BY p.credit_seq LIMIT %(limit)s)
-  ORDER BY seq LIMIT %(limit)s)
+    WHERE p.book_id = %(book)s AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
+    ORDER BY p.journal_seq {order}, p.line {order} LIMIT %(limit)s)
+  ORDER BY journal_seq {order}, line {order} LIMIT %(limit)s)
 SELECT f.seq, f.journal_seq, j.id, j.kind, j.effective_at, j.recorded_at, f.layer, f.amount,
-       f.posted, f.available, f.incoming, c.path, j.canonical
+       f.posted, f.available, f.incoming, c.path, j.canonical, f.line
   FROM found f
   JOIN ledger.journal j ON j.book_id = %(book)s AND j.seq = f.journal_seq
   JOIN ledger.account c ON c.book_id = %(book)s AND c.account_id = f.counter
- ORDER BY f.seq"""
+ ORDER BY f.journal_seq, f.line"""
+_FORWARD = _STATEMENT.format(beyond=">", order="ASC")
+_BACKWARD = _STATEMENT.format(beyond="<", order="DESC")
 
 
 async def statement(
@@ -142,30 +177,31 @@ async def statement(
     path: str,
     currency: str,
     *,
-    after_seq: int = 0,
+    after: str | None = None,
+    before: str | None = None,
     limit: int = 100,
     owner: str | None = None,
 ) -> Statement | None:
-    """Up to ``limit`` lines of an account, oldest first; None when there is no such account, or not ``owner``'s."""
+    """Up to ``limit`` lines of an account: the first after a cursor, or (``before``) the last before one.
+
+    None when there is no such account, or it is not ``owner``'s. Raises ``InvalidEntry`` for a cursor that is none.
+    """
+    wish = before or after
+    at = Position.parse(wish) if wish else Position(0, 0)
     now = await balance(conn, book_id, path, currency, owner=owner)
     if now is None:
         return None
-    given = {
-        "book": book_id,
-        "path": path,
-        "currency": currency,
-        "owner": owner,
-        "after": after_seq,
-        "limit": limit + 1,
-    }
-    rows = await (await conn.execute(_STATEMENT, given)).fetchall()
-    lines = tuple(_statement_line(row) for row in rows[:limit])
-    if lines:
-        opening = lines[0].posted - (lines[0].amount if lines[0].layer == "posted" else 0)
-        closing = lines[-1].posted
-    else:
-        opening = closing = now.posted
-    return Statement(path, currency, opening, closing, lines, lines[-1].seq if len(rows) > limit else None)
+    given = {"book": book_id, "path": path, "currency": currency, "owner": owner, "limit": limit}
+    given |= {"seq": at.journal_seq, "line": at.line}
+    rows = await (await conn.execute(_BACKWARD if before else _FORWARD, given)).fetchall()
+    lines = tuple(_statement_line(row) for row in rows)
+    if not lines:
+        return Statement(path, currency, now.posted, now.posted, lines, None, None)
+    first, last = lines[0], lines[-1]
+    opening = first.posted - (first.amount if first.layer == "posted" else 0)
+    earlier = str(Position(first.journal_seq, rows[0][13])) if first.seq > 1 else None
+    later = str(Position(last.journal_seq, rows[-1][13])) if last.seq < now.seq else None
+    return Statement(path, currency, opening, last.posted, lines, earlier, later)
 
 
 def _statement_line(row: tuple[Any, ...]) -> StatementLine:

@@ -106,14 +106,12 @@ async def show_account(
         now = await read.balance(conn, viewer.book_id, account, currency, owner=viewer.owner)
         if now is None:
             raise NotFound
-        # Without a wish, the entries that end in the figure the viewer has just seen.
-        after = _number(request, "after", max(0, now.seq - _ENTRIES_A_PAGE))
+        after, before = request.query_params.get("after"), request.query_params.get("before")
         found = await read.statement(
-            conn,
-            viewer.book_id,
-            account,
-            currency,
-            after_seq=after,
+            *(conn, viewer.book_id, account, currency),
+            after=after,
+            # Without a wish, the entries that end in the figure the viewer has just seen.
+            before=before or (None if after else read.END),
             limit=_ENTRIES_A_PAGE,
             owner=viewer.owner,
         )
@@ -130,8 +128,8 @@ async def show_account(
         opening=found.opening,
         closing=found.closing,
         lines=[books.entry(line, currency, viewer.owner) for line in found.lines],
-        earlier=f"{href}?after={max(0, after - _ENTRIES_A_PAGE)}" if after else None,
-        later=f"{href}?after={found.next_after_seq}" if found.next_after_seq else None,
+        earlier=f"{href}?before={found.previous}" if found.previous else None,
+        later=f"{href}?after={found.next}" if found.next else None,
     )
 
 

@@ -86,7 +86,7 @@ async def get_statement(request: ApiRequest, account: FromPath[str]) -> Response
     async with request.deps.pool.connection() as conn:
         found = await read.statement(
             *(conn, sight.book_id, account_in(account, asked.currency), asked.currency),
-            after_seq=asked.after,
+            after=asked.after,
             limit=asked.limit,
             owner=sight.owner,
         )

@@ -29,7 +29,8 @@ class AccountsQuery(BookQuery):
 
 class StatementQuery(BookQuery):
     currency: CurrencyCode
-    after: Annotated[Number, Field(description="Lines after this number")] = 0
+    after: Annotated[Cursor | None, Field(description="Lines after it: the `next` of the page before")] = None
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9.-]{1,40}$"), Field(examples=["17.1"])]
     limit: PageSize = 100
 
 
@@ -151,7 +152,7 @@ class StatementView(View):
             opening=statement.opening,
             closing=statement.closing,
             lines=[LineView.of(line) for line in statement.lines],
-            next=statement.next_after_seq,
+            next=statement.next,
         )
 
 
@@ -218,4 +219,4 @@ class JournalList(View):
     fewer entries than asked for, or none, before that."""
 
     data: list[JournalEntry]
-    next: int | None
+    next: str | None

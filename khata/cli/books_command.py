@@ -102,16 +102,18 @@ def _balance(b: read.Balance) -> dict[str, Any]:
 @command.command("statement")
 @click.argument("path")
 @click.argument("currency")
-@click.option("--after", type=int, default=0, help="Begin after this line number.")
+@click.option("--after", default=None, help="Begin after this place (journal.line), e.g. 17.1.")
 @click.option("--limit", type=click.IntRange(1, 10_000), default=50, help="Lines at most.")
 @book_option
 @json_option
-def statement(path: str, currency: str, after: int, limit: int, book: str | None, as_json: bool) -> None:
+def statement(
+    path: str, currency: str, after: str | None, limit: int, book: str | None, as_json: bool
+) -> None:
     """An account's lines, each with the journal behind it and the balance after it."""
 
     async def work(database: Database) -> read.Statement | None:
         async with reading(database, book) as (conn, book_id):
-            return await read.statement(conn, book_id, path, currency, after_seq=after, limit=limit)
+            return await read.statement(conn, book_id, path, currency, after=after, limit=limit)
 
     found = with_database(work)
     if found is None:

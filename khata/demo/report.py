@@ -31,14 +31,14 @@ async def explained(
 ) -> tuple[read.Statement, list[Share]]:
     """An account's whole statement (its last page) and its posted balance by kind of journal."""
     sums, found = defaultdict[str, list[read.StatementLine]](list), None
-    after: int | None = 0
-    while after is not None:
-        found = await read.statement(conn, book_id, path, currency, after_seq=after, limit=PAGE)
+    after: str | None = None
+    while found is None or after is not None:
+        found = await read.statement(conn, book_id, path, currency, after=after, limit=PAGE)
         assert found is not None
         for line in found.lines:
             if line.layer == "posted":
                 sums[line.kind].append(line)
-        after = found.next_after_seq
+        after = found.next
     assert found is not None
     return found, [_share(kind, lines) for kind, lines in sums.items()]
 
