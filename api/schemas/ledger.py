@@ -17,6 +17,7 @@ BookNumber = Annotated[
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 PageSize = Annotated[int, Field(ge=1, le=200)]
 Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9.-]{1,40}$"), Field(examples=["17.1"])]
 
 
 class BookQuery(Closed):
@@ -30,7 +31,6 @@ class AccountsQuery(BookQuery):
 class StatementQuery(BookQuery):
     currency: CurrencyCode
     after: Annotated[Cursor | None, Field(description="Lines after it: the `next` of the page before")] = None
-Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9.-]{1,40}$"), Field(examples=["17.1"])]
     limit: PageSize = 100
 
 
@@ -142,7 +142,7 @@ class StatementView(View):
     opening: int
     closing: int
     lines: list[LineView]
-    next: int | None
+    next: str | None
 
     @classmethod
     def of(cls, statement: Statement) -> Self:
@@ -219,4 +219,4 @@ class JournalList(View):
     fewer entries than asked for, or none, before that."""
 
     data: list[JournalEntry]
-    next: str | None
+    next: int | None
