@@ -11,19 +11,12 @@ from typing import Any, NamedTuple
 
 from psycopg import AsyncConnection
 
+from ledger.audit.facts import Fact, check_fact, load_acts
+from ledger.audit.limits import Limit, active
 from ledger.audit.report import FINDINGS_KEPT, Key, Tally
 
-NEVER = "~"  # sorts after every RFC 3339 text
+NEVER = 2**63  # no journal has that number
 Line = tuple[int, int, int, int]  # number of the line in its account; posted, available, incoming after it
-
-
-class Fact(NamedTuple):
-    """A row of ``ledger.account_fact``."""
-
-    fact: int
-    floor: int | None
-    status: str
-    recorded_at: str
 
 
 class OtherName(NamedTuple):
@@ -50,17 +43,17 @@ class Account:
     pending_debits: int = 0
     pending_credits: int = 0
     known: bool = True  # False: lines name an account that has no row
-    # The facts in force, valid for lines recorded before ``facts_until``; see ``settle``.
+    # The facts in force, valid for the journals up to ``facts_until``; see ``settle``.
     floor: int | None = None
-    is_open: bool = False
-    is_closed: bool = False
-    facts_until: str = ""
+    status: str = "none"
+    facts_until: int = 0
     facts_done: int = 0
-    line_at: str = ""
+    limits: list[Limit] = field(default_factory=list)
     # How far the stored balances of the last line were off, if they were: its cause has been named already.
     drift: Line | None = None
     # Lines that call this account something else than its path and currency, and the first of them.
-    renamed: int = 0
+    by_other_path: int = 0
+    in_other_currency: int = 0
     other_names: list[OtherName] = field(default_factory=list)
     debit_normal: bool = field(init=False)
 
@@ -96,36 +89,36 @@ class Account:
         return self.posted_credits - self.posted_debits - self.pending_debits
 
     @property
+    def renamed(self) -> int:
+        """How many lines call it something else than its row does."""
+        return max(self.by_other_path, self.in_other_currency)
+
+    @property
     def empty(self) -> bool:
         return (
             self.posted_debits == self.posted_credits and not self.pending_debits and not self.pending_credits
         )
 
-    def called(self, name: str, journal_seq: int, line: int) -> None:
-        """Note that a line calls this account ``name``, which is not what its row says."""
-        self.renamed += 1
+    def called(self, name: str, journal_seq: int, line: int, *, currency: bool = False) -> None:
+        """Note that a line calls this account ``name``, which is not what its row says; ``currency``: in that alone.
+
+        A line may do so twice, once for the path and once for the currency: it counts as one.
+        """
+        self.in_other_currency += currency
+        self.by_other_path += not currency
         if len(self.other_names) < FINDINGS_KEPT:
             self.other_names.append(OtherName(journal_seq, line, name))
 
-    def settle(self, at: str) -> list[Fact]:
-        """Put the facts in force at ``at`` in force; returns those that came since the last line.
-
-        Facts and journals share the book's clock, which may stand still: of a fact and a line of one instant it
-        is not known which came first, so either order is allowed.
-        """
+    def settle(self, seq: int) -> list[Fact]:
+        """Put the facts in force that journal ``seq`` was judged by; returns those that came since the last line."""
         passed: list[Fact] = []
-        while self.facts_done < len(self.facts) and self.facts[self.facts_done].recorded_at < at:
+        while self.facts_done < len(self.facts) and self.facts[self.facts_done].after_seq < seq:
             passed.append(self.facts[self.facts_done])
             self.facts_done += 1
-        possible = self.facts[max(self.facts_done - 1, 0) : self.facts_done]
-        ties = [f for f in self.facts[self.facts_done :] if f.recorded_at == at]
-        possible = [*possible, *ties]
-        floors = [f.floor for f in possible]
-        self.floor = None if None in floors else min((f for f in floors if f is not None), default=None)
-        self.is_open = any(f.status == "open" for f in possible)
-        self.is_closed = all(f.status == "closed" for f in possible)
-        upcoming = self.facts[self.facts_done].recorded_at if self.facts_done < len(self.facts) else NEVER
-        self.facts_until = at if ties else upcoming
+        if passed:
+            self.floor, self.status = passed[-1].floor, passed[-1].status
+        upcoming = self.facts[self.facts_done].after_seq if self.facts_done < len(self.facts) else NEVER
+        self.facts_until = upcoming
         return passed
 
 
@@ -133,15 +126,17 @@ _ACCOUNTS = """
 SELECT account_id, path, currency, to_char(opened_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), debit_normal
   FROM ledger.account WHERE book_id = %s ORDER BY account_id"""
 _FACTS = """
-SELECT account_id, fact, floor, status, to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
+SELECT account_id, fact, floor, status, reason, person,
+       to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), after_seq, act
   FROM ledger.account_fact WHERE book_id = %s ORDER BY account_id, fact"""
 _BALANCES = """
 SELECT account_id, seq, posted_debits, posted_credits, pending_debits, pending_credits, floor, fact, debit_normal,
-       currency, status
+       currency, status, limits
   FROM ledger.balance WHERE book_id = %s ORDER BY account_id"""
+_NO_FACT = Fact(0, None, "none", "", None, "", 0, None)
 _BALANCE_COLUMNS = (
     *("seq", "posted_debits", "posted_credits", "pending_debits", "pending_credits"),
-    *("floor", "fact", "debit_normal", "currency", "status"),
+    *("floor", "fact", "debit_normal", "currency", "status", "limits"),
 )
 
 
@@ -154,6 +149,7 @@ async def load_accounts(conn: AsyncConnection[Any], book_id: int, facts: Tally) 
             twice: Key = {"book_id": book_id, "account_id": account.id}
             facts.find("account", twice, "row", "there twice", "there once", account.about)
         accounts[account.id] = account
+    acts = await load_acts(conn, book_id, "change_account", "account_fact")
     for account_id, *columns in await _all(conn, _FACTS, book_id):
         fact = Fact(*columns)
         facts.rows += 1
@@ -162,35 +158,15 @@ async def load_accounts(conn: AsyncConnection[Any], book_id: int, facts: Tally) 
         if account is None:
             facts.find("account_fact", key, "account_id", account_id, "an account of the book")
             continue
-        _check_fact(facts, key, account, fact)
+        check_fact(facts, key, account.facts, fact, account.opened_at, acts, account.about)
         account.facts.append(fact)
+    acts.end(facts, {"account_id": "account", "fact": "fact"})
     for account in accounts.values():
-        account.facts.sort(key=lambda f: f.recorded_at)
+        account.facts.sort(key=lambda f: (f.after_seq, f.fact))
         if not account.facts:
             key = {"book_id": book_id, "account_id": account.id, "fact": 1}
             facts.find("account_fact", key, "row", "missing", "there", account.about)
     return accounts
-
-
-def _check_fact(tally: Tally, key: Key, account: Account, fact: Fact) -> None:
-    def wrong(field: str, stored: object, recomputed: object) -> None:
-        tally.find("account_fact", key, field, stored, recomputed, account.about)
-
-    before = account.facts[-1] if account.facts else None
-    number = before.fact + 1 if before else 1
-    if fact.fact > number:
-        tally.find("account_fact", {**key, "fact": number}, "row", "missing", "there", account.about)
-    elif fact.fact < number:
-        wrong("row", "there twice", "there once")
-    if fact.fact == 1 and fact.recorded_at != account.opened_at:
-        # One of the two is wrong, and only the two know.
-        wrong("recorded_at", fact.recorded_at, f"{account.opened_at}, as opened")
-        opened: Key = {"book_id": key["book_id"], "account_id": account.id}
-        tally.find("account", opened, "opened_at", account.opened_at, fact.recorded_at, account.about)
-    if before is not None and fact.recorded_at < before.recorded_at:
-        wrong("recorded_at", fact.recorded_at, f"{before.recorded_at} or later")
-    if before is not None and before.status == "closed":
-        wrong("row", fact.status, "missing: closed is the end")
 
 
 async def check_balances(
@@ -227,7 +203,7 @@ async def check_balances(
 
 
 def _balance(account: Account) -> tuple[object, ...]:
-    last = max(account.facts, key=lambda f: f.fact, default=Fact(0, None, "none", ""))
+    last = max(account.facts, key=lambda f: f.fact, default=_NO_FACT)
     return (
         *(
             account.seq,
@@ -237,6 +213,7 @@ def _balance(account: Account) -> tuple[object, ...]:
             account.pending_credits,
         ),
         *(last.floor, last.fact, account.debit_normal, account.currency, last.status),
+        active(account.limits),
     )
 
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ledger.audit import lines
-from ledger.audit.accounts import NEVER, Account, Fact, Line
+from ledger.audit.accounts import NEVER, Account, Line
+from ledger.audit.facts import Fact
 from ledger.audit.report import FINDINGS_KEPT, Key, Tally
 from ledger.audit.rows import JournalRow, PostingRow
 
@@ -36,6 +37,7 @@ class JournalPass:
     running: Tally
     floors: Tally
     leaves: Tally
+    limits: Tally
     _next: int = 1
     _at: str = ""
     _misnamed: int = 0
@@ -215,19 +217,30 @@ class JournalPass:
 
     def _book_side(self, p: PostingRow, account_id: int, debit: bool, stored: Line, at: str) -> None:
         account = self.accounts[account_id]
-        if at >= account.facts_until:
-            self._pass_facts(account, account.settle(at))
+        if p.journal_seq > account.facts_until:
+            if at < account.opened_at:
+                self._posting(self.floors, p, "account", "not open", "open at that time", account.about)
+            self._pass_facts(account, account.settle(p.journal_seq))
         recomputed = account.book(debit, p.layer, p.amount)
         if stored != recomputed or account.drift is not None:
             self._compare(account, p, debit, stored, recomputed)
         if account.floor is not None and recomputed[2] < account.floor:
             field = "debit_available" if debit else "credit_available"
             self._posting(self.floors, p, field, recomputed[2], f"{account.floor} or more", account.about)
-        if not account.is_open and account.known and (p.amount > 0 or account.is_closed):
+        if account.status != "open" and account.known and (p.amount > 0 or account.status != "frozen"):
             self._posting(self.floors, p, "account", "not open", "open at that time", account.about)
         if account.currency != p.currency:
-            account.called(f"{account.path} {p.currency}", p.journal_seq, p.line)
-        account.line_at = at
+            account.called(f"{account.path} {p.currency}", p.journal_seq, p.line, currency=True)
+        if account.limits and p.layer == 0:
+            self._use_limits(account, p, debit, at)
+
+    def _use_limits(self, account: Account, p: PostingRow, debit: bool, at: str) -> None:
+        for limit in account.limits:
+            exceeded = limit.use(debit, p.amount, p.journal_seq, at)
+            if exceeded:
+                used, maximum = exceeded
+                about = f"{account.about}, {limit.name}"
+                self._posting(self.limits, p, "amount", f"{used} of the window", f"{maximum} or less", about)
 
     def _compare(self, account: Account, p: PostingRow, debit: bool, stored: Line, recomputed: Line) -> None:
         """Name the fields that are off by another amount than those of the account's line before: what one wrong
@@ -245,8 +258,6 @@ class JournalPass:
     def _pass_facts(self, account: Account, passed: Sequence[Fact]) -> None:
         """A floor was not above what was available when it was set, and only what was empty was closed."""
         for fact in passed:
-            if fact.recorded_at <= account.line_at:
-                continue  # recorded in the instant of a line: which came first is not known
             if fact.floor is not None and account.available < fact.floor:
                 self._fact(account, fact, "floor", fact.floor, f"{account.available} or less")
             if fact.status == "closed" and not account.empty:
@@ -258,7 +269,7 @@ class JournalPass:
             self.floors.find(
                 "balance", key, "available", account.available, f"{account.floor} or more", account.about
             )
-        if account.is_closed and account.facts and not account.empty:
+        if account.status == "closed" and not account.empty:
             self.floors.find(
                 "balance", key, "status", "closed", "not closed: the account is not empty", account.about
             )

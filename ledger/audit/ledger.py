@@ -11,8 +11,10 @@ from ledger.audit import rows
 from ledger.audit.accounts import Account, check_balances, check_names, check_sums, load_accounts
 from ledger.audit.holds import HoldCheck
 from ledger.audit.journals import Book, JournalPass
+from ledger.audit.limits import check_use, load_limits
 from ledger.audit.relations import check_reversals, check_strays, check_unique
 from ledger.audit.report import Check, Progress, Tallies, Tally
+from ledger.audit.terms import check_terms
 from ledger.errors import BookUnknown
 
 PAIRS = Check(
@@ -31,10 +33,15 @@ FLOORS = Check(
 HOLDS = Check(
     "I3.holds", "Every hold ends once: captured, released and expired within its terms, dates and ceiling"
 )
-FACTS = Check("I3.facts", "Every account's facts are numbered without a gap, in the order of time")
+LIMITS = Check(
+    "I3.limits",
+    "Every window of a velocity limit holds what its lines used, never more than was allowed then",
+)
+FACTS = Check("I3.facts", "Every account's facts are numbered without a gap, in order, and as their acts say")
 SOURCES = Check("I6.sources", "One journal for each source key and each id")
 LEAVES = Check("I10.leaves", "Every leaf hash is its canonical line's, and the line says what the rows say")
 ACCOUNTS = Check("I10.accounts", "Every account is called by its path and currency in all its lines")
+TERMS = Check("I10.terms", "Every indexed journal is found by the terms its line bears, and by no other")
 ORDER = Check("I12.order", "Journals are numbered without a gap up to the head; the clock never goes back")
 STRAYS = Check("I12.strays", "No row belongs to a book that is not there")
 
@@ -49,10 +56,12 @@ class LedgerExaminer:
         BALANCES,
         FLOORS,
         HOLDS,
+        LIMITS,
         FACTS,
         SOURCES,
         LEAVES,
         ACCOUNTS,
+        TERMS,
         ORDER,
         STRAYS,
     )
@@ -68,13 +77,18 @@ class LedgerExaminer:
                 raise BookUnknown(book_id)
             return
         accounts = await load_accounts(conn, book_id, tallies[FACTS])
+        limits = await load_limits(conn, book_id, {a.id: a.about for a in accounts.values()}, tallies[LIMITS])
+        for account in accounts.values():
+            account.limits = limits.get(account.id, [])
         await _journals(conn, book, accounts, tallies, progress)
+        await check_use(conn, book_id, limits, tallies[LIMITS])
         check_names(book_id, accounts.values(), tallies[ACCOUNTS])
         check_sums(book_id, accounts.values(), tallies[PAIRS])
         await check_balances(conn, book_id, accounts, tallies[BALANCES])
         await _holds(conn, book_id, HoldCheck(book_id, accounts, tallies[HOLDS]))
         await check_reversals(conn, book_id, tallies[REVERSALS])
         await check_unique(conn, book_id, tallies[SOURCES])
+        await check_terms(conn, book_id, tallies[TERMS])
 
 
 async def _load_book(conn: AsyncConnection[Any], book_id: int, tally: Tally) -> Book | None:
@@ -94,7 +108,14 @@ async def _journals(
     conn: AsyncConnection[Any], book: Book, accounts: dict[int, Account], tallies: Tallies, progress: Progress
 ) -> None:
     judge = JournalPass(
-        book, accounts, tallies[ORDER], tallies[PAIRS], tallies[LINES], tallies[FLOORS], tallies[LEAVES]
+        book,
+        accounts,
+        order=tallies[ORDER],
+        pairs=tallies[PAIRS],
+        running=tallies[LINES],
+        floors=tallies[FLOORS],
+        leaves=tallies[LEAVES],
+        limits=tallies[LIMITS],
     )
     async with (
         aclosing(rows.batches(conn, "journals", rows.JOURNALS, book.book_id)) as journals,

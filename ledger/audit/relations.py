@@ -33,10 +33,14 @@ _STRAYS = sql.SQL("SELECT {columns} FROM {table} WHERE book_id = %(book)s ORDER 
 _KEYS = {
     "account": ("account_id",),
     "account_fact": ("account_id", "fact"),
+    "limit_fact": ("account_id", "name", "fact"),
+    "limit_use": ("account_id", "name", "window_start"),
     "balance": ("account_id",),
     "hold": ("hold_id",),
     "journal": ("seq",),
     "posting": ("journal_seq", "line"),
+    "term": ("term", "seq"),
+    "term_run": ("last",),
 }
 
 

@@ -13,10 +13,18 @@ from psycopg import AsyncConnection
 from ledger import model as m
 from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import uuid7
+from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
 from ledger.post import post
 from ledger.search import index_journals
 from tests.ledger.words import AUTHORIZATIONS, ESCROW, FEES, ISSUERS, NOW, PENDING_A, PENDING_B
 
+LIMITS = [
+    ("a_day", Side.DEBIT, Measure.SUM, Window.DAY),
+    ("an_hour", Side.CREDIT, Measure.COUNT, Window.HOUR),
+    ("a_minute", Side.DEBIT, Measure.COUNT, Window.MINUTE),
+    ("a_week", Side.CREDIT, Measure.SUM, Window.WEEK),
+    ("a_month", Side.DEBIT, Measure.SUM, Window.MONTH),
+]
 CURRENCIES = ("INR", "JPY", "KWD")
 WALLETS = tuple(f"Liabilities:Customer:c{n}:Wallet" for n in range(4))
 FROZEN, CLOSED = "Liabilities:Customer:frozen:Wallet", "Liabilities:Customer:closed:Wallet"
@@ -98,9 +106,25 @@ class RandomBook:
                 person="tester",
                 floor=floor,
             )
+        if self.random.random() < 0.4:
+            await self.set_limit()
         await self.post([self.random_journal() for _ in range(size)])
         await index_journals(self.conn, self.book_id, size - 5)  # leaves a tail without terms
         await self.conn.commit()
+
+    async def set_limit(self) -> None:
+        """A new velocity limit, or another maximum of one, or one switched off or on."""
+        name, side, measure, window = self.random.choice(LIMITS)
+        maximum = (
+            self.random.choice([2, 60]) if measure is Measure.COUNT else self.random.choice([20_000, 10**7])
+        )
+        terms = LimitTerms(name, side, measure, maximum, window, active=self.random.random() < 0.8)
+        await set_limit(
+            *(self.conn, self.book_id, self.random.choice([WALLETS[0], PENDING_A]), "INR", terms),
+            now=self.now,
+            reason="test",
+            person="tester",
+        )
 
     async def post(self, journals: list[m.Journal]) -> None:
         results = await post(self.conn, self.book_id, [m.Unit((j,)) for j in journals], now=self.now)

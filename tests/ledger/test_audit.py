@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -19,6 +20,7 @@ from psycopg.rows import dict_row
 
 from khata.database import Database
 from ledger.audit import Check, CheckResult, Finding, LedgerExaminer, Progress, Tallies, audit, examine
+from ledger.canonical import rfc3339
 from ledger.errors import BookUnknown
 from tests.ledger.random_books import random_book
 
@@ -26,22 +28,26 @@ KEYS = {
     "book": ("book_id",),
     "account": ("book_id", "account_id"),
     "account_fact": ("book_id", "account_id", "fact"),
+    "limit_fact": ("book_id", "account_id", "name", "fact"),
+    "limit_use": ("book_id", "account_id", "name", "window_start"),
     "balance": ("book_id", "account_id"),
     "journal": ("book_id", "seq"),
     "posting": ("book_id", "journal_seq", "line"),
     "hold": ("book_id", "hold_id"),
+    "term": ("book_id", "term", "seq"),
+    "term_run": ("book_id", "last"),
 }
 # Columns of which the database has one copy only: nothing can be recomputed until account facts are log leaves.
 UNPROVABLE = {
     ("account", "owner"): "who may read; it moves no money and no other row tells it",
-    ("account_fact", "reason"): "free words for people; no other row tells them",
 }
 # Rows whose value has a second copy; that of the others cannot be recomputed, for the same reason.
 PROVABLE_ROWS = {
     ("account", "path"): "account_id IN (SELECT account_id FROM ledger.balance WHERE seq > 0)",
-    ("account_fact", "floor"): "(account_id, fact) IN (SELECT account_id, fact FROM ledger.balance)",
-    ("account_fact", "status"): "(account_id, fact) IN (SELECT account_id, fact FROM ledger.balance)",
-    ("account_fact", "recorded_at"): "fact = 1",
+    (
+        "account_fact",
+        "floor",
+    ): "fact > 1 OR account_id IN (SELECT account_id FROM ledger.balance WHERE fact = 1)",
 }
 # One value off, by type. The clock of a book may stand anywhere after its last row, so that one is set back.
 CHANGED = {
@@ -123,7 +129,11 @@ SELECT format('DROP INDEX %s', indexrelid::regclass) FROM pg_index
 
 
 def key_of(table: str, row: Row) -> tuple[str, ...]:
-    return tuple(str(row[name]) for name in KEYS[table])
+    return tuple(_text(row[name]) for name in KEYS[table])
+
+
+def _text(value: object) -> str:
+    return rfc3339(value.astimezone(UTC)) if isinstance(value, datetime) else str(value)
 
 
 def names(findings: list[Finding], table: str, *keys: tuple[str, ...]) -> bool:
