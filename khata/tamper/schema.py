@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 from psycopg import AsyncConnection, sql
+
+from ledger.canonical import rfc3339
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,12 @@ class Table:
         return sql.Identifier("ledger", self.name)
 
     def key_of(self, row: dict[str, Any]) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in self.key)
+        """As findings have it: times as RFC 3339 in UTC."""
+        return tuple(_text(row[name]) for name in self.key)
+
+
+def _text(value: object) -> str:
+    return rfc3339(value.astimezone(UTC)) if isinstance(value, datetime) else str(value)
 
 
 _COLUMNS: LiteralString = """

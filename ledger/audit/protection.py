@@ -10,7 +10,6 @@ Field = tuple[str, str]  # table, column
 # The database has one copy only: nothing can be recomputed, whatever the row.
 UNPROVABLE: dict[Field, str] = {
     ("account", "owner"): "who may read; it moves no money and no other row tells it",
-    ("account_fact", "reason"): "free words for people; no other row tells them",
 }
 
 # Rows whose value has a second copy, as a condition on the row; the others' cannot be recomputed, for the reason given.
@@ -20,16 +19,9 @@ PROVABLE_ROWS: dict[Field, tuple[str, str]] = {
         "of an account without lines: journals repeat the names of the accounts they book on, and no other row does",
     ),
     ("account_fact", "floor"): (
-        "(account_id, fact) IN (SELECT account_id, fact FROM ledger.balance)",
-        "of a fact that a later one replaced, as long as no line broke it: the balance repeats the last one's",
-    ),
-    ("account_fact", "status"): (
-        "(account_id, fact) IN (SELECT account_id, fact FROM ledger.balance)",
-        "of a fact that a later one replaced, as long as no line broke it: the balance repeats the last one's",
-    ),
-    ("account_fact", "recorded_at"): (
-        "fact = 1",
-        "of a later fact, within its neighbours: the account's row repeats the first one's",
+        "fact > 1 OR account_id IN (SELECT account_id FROM ledger.balance WHERE fact = 1)",
+        "of the fact that opened an account and that a later one replaced, as long as no line broke it: an opening is"
+        " no act of the log, and the balance repeats the last fact only",
     ),
 }
 
