@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,13 +17,34 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from ledger import model as m
+from ledger.errors import Refusal
 from ledger.ids import Ids
 from ledger.post import post
+from ledger.transfers import Transfer, Transfers
 from ledger.writer import Writer
+
+NOBODY = "Liabilities:Customer:nobody:Wallet"
 
 
 def clock() -> datetime:
     return datetime.now(UTC)
+
+
+@contextlib.asynccontextmanager
+async def carrying(dsn: str, *books: int) -> AsyncGenerator[tuple[Transfers, Callable[[int], Writer]]]:
+    """Transfers between ``books`` and their writers, as one process has them."""
+
+    async def open_connection() -> AsyncConnection[Any]:
+        return await AsyncConnection.connect(dsn)
+
+    @contextlib.asynccontextmanager
+    async def connect() -> AsyncGenerator[AsyncConnection[Any]]:
+        async with await open_connection() as conn:
+            yield conn
+
+    async with contextlib.AsyncExitStack() as stack:
+        writers = {b: await stack.enter_async_context(Writer(open_connection, b, clock=clock)) for b in books}
+        yield Transfers(writers.__getitem__, connect, Ids(clock), clock), writers.__getitem__
 
 
 @dataclass(frozen=True)
@@ -115,6 +137,54 @@ async def capture_one_hold(errand: Errand, accounts: tuple[str, ...]) -> Report:
             for n, capture in enumerate([m.Capture(hold_id, 1)] * errand.count)
         ]
         return Counter(map(outcome, await asyncio.gather(*map(writer.submit, units))))
+
+
+async def between_books(errand: Errand, accounts: tuple[str, ...]) -> Report:
+    """``count`` transfers to another book and back, at once; ``accounts``: that book's number, then those of both.
+
+    Each process has writers of its own for both books, and now and then recovers what others have in flight.
+    """
+    dice = random.Random(f"{errand.seed}-{errand.name}")
+    here, there = errand.book_id, int(accounts[0])
+    async with carrying(errand.dsn, here, there) as (transfers, _):
+
+        async def send(n: int) -> str:
+            book, to_book = dice.sample((here, there), 2)
+            account, to_account = dice.choice(accounts[1:]), dice.choice((*accounts[1:], NOBODY))
+            t = Transfer(transfers.ids(), book, to_book, account, to_account, dice.randint(1, 50), "INR")
+            if n % 10 == 0:
+                await transfers.recover()
+            sent = await transfers.send(t)
+            return sent.code if isinstance(sent, Refusal) else sent.state.value
+
+        return Counter(await asyncio.gather(*map(send, range(errand.count))))
+
+
+async def hold_and_release(errand: Errand, accounts: tuple[str, ...]) -> Report:
+    """``count`` holds between random accounts at once, each captured, in part or released as soon as it stands."""
+    dice = random.Random(f"{errand.seed}-{errand.name}")
+    ids = Ids(clock)
+    async with errand.writer(batch_limit=20) as writer:
+
+        async def act(name: str, kind: str, hold: m.HoldAction) -> str:
+            return outcome(
+                await writer.submit(
+                    m.Unit((m.Journal(ids(), kind, m.Source("crowd", name, "done"), hold=hold),))
+                )
+            )
+
+        async def live(n: int) -> list[str]:
+            id_, amount = ids(), dice.randint(2, 50)
+            placed = await act(
+                f"{errand.name}-{n}-p", "hold", m.Place(id_, *dice.sample(accounts, 2), amount, "INR")
+            )
+            if placed != "posted":
+                return [placed]
+            ends = (m.Capture(id_, amount), m.Capture(id_, amount // 2, final=True), m.Release(id_))
+            return [placed, await act(f"{errand.name}-{n}-e", "hold_end", dice.choice(ends))]
+
+        lives = await asyncio.gather(*map(live, range(errand.count)))
+        return Counter(word for life in lives for word in life)
 
 
 Deed = Callable[[Errand, tuple[str, ...]], Coroutine[Any, Any, Report]]

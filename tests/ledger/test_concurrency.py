@@ -8,15 +8,21 @@ import random
 import secrets
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import psycopg
 import pytest
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
 from khata.database import Database
 from ledger import model as m
+from ledger import read
+from ledger.audit import audit
 from ledger.books import create_book, open_accounts
 from ledger.post import post
+from ledger.read import balances
+from ledger.transfers import CLEARING
 from ledger.writer import Writer
 from tests.ledger import crowd
 from tests.ledger.conftest import ACCOUNTS
@@ -102,6 +108,75 @@ async def test_opposed_transfers_of_several_processes_sum_to_zero_without_gap_or
         assert await head(book) == 4 + report["posted"]
         assert sum([(await book.balance(path))[0] for path in CROWD]) == 4000
         assert deadlocks(shared_database) == before
+
+
+async def test_opposed_transfers_holds_and_transfers_between_books_leave_both_books_whole(
+    shared_database: Database, seed: int
+) -> None:
+    """Four processes on two books: both directions across, opposed within, holds; the whole audit is clean."""
+    async with new_book(shared_database) as one, new_book(shared_database) as two:
+        for book in (one, two):
+            await book.ok(*(fund(path, 1000) for path in CROWD))
+        before = deadlocks(shared_database)
+        report = await together(
+            one, seed, 24,
+            (crowd.between_books, (str(two.book_id), *CROWD)),
+            (crowd.between_books, (str(two.book_id), *CROWD[::-1])),
+            (crowd.through_a_writer, CROWD),
+            (crowd.hold_and_release, CROWD),
+        )  # fmt: skip
+        assert report["completed"]
+        assert report["returned"]
+        ends = {"completed", "returned", "posted", "insufficient_funds"}
+        assert report.keys() <= ends, report
+        assert deadlocks(shared_database) == before
+        assert (
+            await head(one) + await head(two)
+            == 8 + report["posted"] + 2 * report["completed"] + 2 * report["returned"]
+        )
+        owed = [await cleared(book) for book in (one, two)]
+        assert sum(owed) == 0
+        assert owed == [sum([(await book.balance(path))[0] for path in CROWD]) - 4000 for book in (one, two)]
+        async with await AsyncConnection.connect(shared_database.audit_dsn) as conn:
+            for book in (one, two):
+                assert [str(f) for r in await audit(conn, book.book_id) for f in r.findings] == []
+
+
+async def cleared(book: Book) -> int:
+    """What the other book owes this one."""
+    async with await AsyncConnection.connect(book.database.app_dsn) as conn:
+        return sum([b.posted for b in await balances(conn, book.book_id, prefix=CLEARING)])
+
+
+async def test_reads_and_writes_never_wait_for_each_other(shared_database: Database) -> None:
+    """Each is tried while the other's transaction is open; who had to wait would be refused by lock_timeout."""
+    async with new_book(shared_database) as book:
+        await book.ok(fund(WALLET, 100))
+        async with await AsyncConnection.connect(
+            shared_database.audit_dsn, options="-c lock_timeout=20s"
+        ) as reader:
+            await book.conn.execute("SET lock_timeout = '20s'")
+            units = [unit(journal(pay(PENDING_A, WALLET, 1)))]
+            await post(book.conn, book.book_id, units, now=NOW)
+            seen = await read_all(reader, book)  # beside a writer that holds the book
+            await book.conn.commit()
+            await book.ok(journal(pay(PENDING_A, WALLET, 1)))  # beside a reader whose transaction is open
+            assert reader.info.transaction_status is TransactionStatus.INTRANS
+            await reader.rollback()
+            assert seen == (100, 1, 100, 100)
+            assert await read_all(reader, book) == (98, 3, 98, 98)
+
+
+async def read_all(conn: AsyncConnection[Any], book: Book) -> tuple[int, ...]:
+    """The wallet's balance, its statement's lines, all wallets' balance, the trial balance's, in one transaction."""
+    await conn.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")
+    balance = await read.balance(conn, book.book_id, WALLET, "INR")
+    statement = await read.statement(conn, book.book_id, WALLET, "INR")
+    found = await read.balances(conn, book.book_id, prefix="Liabilities:Customer")
+    trial = {row.path: row.credit for row in await read.trial_balance(conn, book.book_id)}
+    assert balance
+    assert statement
+    return balance.posted, len(statement.lines), sum(b.posted for b in found), trial[WALLET]
 
 
 async def test_64_debits_at_once_spend_what_is_there_and_no_more(

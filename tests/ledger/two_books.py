@@ -83,7 +83,9 @@ class TwoBooks:
 
     async def change(self, book_id: int, path: str, **fact: Any) -> None:
         async with self.connect() as conn:
-            await change_account(conn, book_id, path, "INR", now=self.clock(), reason="test", **fact)
+            await change_account(
+                conn, book_id, path, "INR", now=self.clock(), reason="test", person="tester", **fact
+            )
 
     async def rows(self, query: str, *values: object) -> list[tuple[Any, ...]]:
         async with self.connect() as conn:
