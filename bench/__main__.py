@@ -1,104 +1,116 @@
-"""Runs every case, prints the table, writes ``bench/out/latest.json`` and draws ``docs/bench.svg``."""
+"""Runs every case, prints the tables, writes ``bench/out/{latest,targets}.json`` and draws ``docs/bench.svg``."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-import tempfile
-from collections.abc import Generator
-from contextlib import contextmanager
+import time
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-import psycopg
 import uvloop
-from psycopg import sql
 from rich.console import Console
 from rich.progress import Progress
 
-from bench.classic import classic_cases, prepare_classic
-from bench.khata_cases import khata_cases
-from bench.measure import Case, Figure, Sample, rounds
+from bench.lineup import Lineup, Options, lineup
+from bench.measure import Case, Measured, Plan, rounds
+from bench.pairs import ACCOUNTS
 from bench.picture import draw
 from bench.report import table
-from khata.bootstrap import prepare
-from khata.config import Settings
-from khata.database import Database, EmbeddedServer
-from khata.memory import collect_rarely
+from bench.server import BenchServer, bench_database, bench_server
+from bench.targets import TARGETS, judge, keep, targets_table
+from bench.worker import Sample
+
+__all__ = ["bench_database"]
 
 HERE = Path(__file__).parent
-LATEST = HERE / "out" / "latest.json"
+OUT = HERE / "out"
 PICTURE = HERE.parent / "docs" / "bench.svg"
-DATABASE = "khata_bench"
+SYSTEMS = Options(quick=False, seed=1).systems
+FULL_S, QUICK_S = 540.0, 75.0  # setting up included; the rest of the time is for stopping
+TURN_S, QUICK_TURN_S = 2.5, 0.3
 
 
-def arguments() -> argparse.Namespace:
+def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument(
-        "--quick", action="store_true", default=os.environ.get("QUICK") == "1", help="under 90 s"
-    )
-    parser.add_argument("--only", default="", help="cases whose name contains this text; writes no files")
-    parser.add_argument("--rounds", type=int)
-    parser.add_argument("--seconds", type=float, help="length of one turn of one case")
+    quick = os.environ.get("QUICK") == "1"
+    parser.add_argument("--quick", action="store_true", default=quick, help="under 90 s")
+    parser.add_argument("--only", default="", help="cases whose name contains this text; writes no picture")
+    parser.add_argument("--systems", default=",".join(SYSTEMS), help="default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, help="longest turn of one case")
+    parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args()
+    parser.add_argument("--out", type=Path, default=OUT)
+    return parser.parse_args(given)
 
 
-@contextmanager
-def bench_database() -> Generator[Database]:
-    """A fresh database on ``KHATA_DATABASE_URL``, or on a server of our own with its own data directory; gone after."""
-    url = Settings().database_url
-    with tempfile.TemporaryDirectory(prefix="khata-bench-") as directory:
-        home = Path(directory)
-        home.chmod(0o755)  # the database's own user must be able to enter it
-        if url is None:
-            with EmbeddedServer(home) as server:
-                yield prepare(server.admin_dsn, home, DATABASE)
-            return
-        home = Settings().home.absolute()
-        _drop(url)
-        try:
-            yield prepare(url, home, DATABASE)
-        finally:
-            _drop(url)
+def options_of(arguments: argparse.Namespace) -> Options:
+    """``PGLEDGER_SQL``: files in order, ``:`` between them. ``TIGERBEETLE``: a binary."""
+    files, binary = os.environ.get("PGLEDGER_SQL"), os.environ.get("TIGERBEETLE")
+    return Options(
+        quick=arguments.quick,
+        seed=arguments.seed,
+        accounts=arguments.accounts,
+        systems=[name for name in arguments.systems.split(",") if name],
+        pgledger=[Path(file) for file in files.split(os.pathsep)] if files else None,
+        tigerbeetle=Path(binary) if binary else None,
+    )
 
 
-def _drop(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as admin:
-        admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(DATABASE)))
+async def run(
+    server: BenchServer, given: argparse.Namespace, console: Console, started: float
+) -> tuple[list[Measured], Lineup]:
+    plan = Plan(
+        count=given.rounds,
+        seconds=given.seconds or (QUICK_TURN_S if given.quick else TURN_S),
+        deadline=started + (QUICK_S if given.quick else FULL_S),
+        seed=given.seed,
+    )
+    with Progress(console=console, transient=True) as progress:
+        task = progress.add_task("setting up", total=None)
+        async with lineup(server, options_of(given)) as line:
+            line.cases = [case for case in line.cases if given.only in case.name]
+            progress.update(task, total=len(line.cases) * (plan.count + 1))
 
-
-async def measure(database: Database, options: argparse.Namespace, console: Console) -> list[Figure]:
-    count = options.rounds or 5
-    seconds = options.seconds or (0.3 if options.quick else 2.5)
-    prepare_classic(database)
-    async with khata_cases(database, options.seed) as khata, classic_cases(database, options.seed) as classic:
-        cases = [case for case in [*khata, *classic] if options.only in case.name]
-        collect_rarely()  # as `khata serve` does; both systems run in this process
-        with Progress(console=console, transient=True) as progress:
-            task = progress.add_task("", total=len(cases) * (count + 1))
-
-            def after_each(number: int, case: Case, sample: Sample) -> None:
-                what = f"round {number}/{count} · {case.system} {case.name} · {sample.rate:,.0f}/s"
+            def on_turn(number: int, case: Case, sample: Sample) -> None:
+                what = f"round {number}/{plan.count} · {case.system} {case.name} · {sample.rate:,.0f}/s"
                 progress.update(task, advance=1, description=what)
 
-            return await rounds(cases, count=count, seconds=seconds, after_each=after_each)
+            return await rounds(line.cases, plan, on_turn), line
 
 
-def main() -> None:
-    options = arguments()
-    console = Console()
-    console = console if console.is_terminal else Console(width=100)
-    with bench_database() as database:
-        figures = uvloop.run(measure(database, options, console))
+def report(measured: Sequence[Measured], line: Lineup, given: argparse.Namespace, console: Console) -> None:
+    figures = [m.figure for m in measured]
+    outcomes = judge("bench", TARGETS, measured)
     console.print(table(figures))
-    if options.only:
+    console.print(targets_table(outcomes))
+    for system, reason in line.absent.items():
+        console.print(f"{system} was not run: {reason}")
+    if given.only:
         return
-    LATEST.parent.mkdir(exist_ok=True)
-    LATEST.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
-    PICTURE.write_text(draw(figures))
-    console.print(f"{LATEST.relative_to(HERE.parent)} and {PICTURE.relative_to(HERE.parent)} written")
+    given.out.mkdir(parents=True, exist_ok=True)
+    latest = given.out / "latest.json"
+    latest.write_text(json.dumps([asdict(figure) for figure in figures], indent=1) + "\n")
+    keep(given.out / "targets.json", outcomes)
+    written = [latest, given.out / "targets.json"]
+    if given.out == OUT:
+        PICTURE.write_text(draw(figures))
+        written.append(PICTURE)
+    console.print("written:", ", ".join(str(path) for path in written))
+
+
+def main(arguments_given: Sequence[str] | None = None) -> None:
+    started = time.monotonic()
+    given = arguments(arguments_given)
+    console = Console()
+    console = console if console.is_terminal else Console(width=130)
+    with bench_server() as server:
+        measured, line = uvloop.run(run(server, given, console, started))
+    report(measured, line, given, console)
+    console.print(f"{time.monotonic() - started:.0f} s")
 
 
 if __name__ == "__main__":

@@ -9,12 +9,23 @@ from bench.measure import Figure
 
 WIDTH, LABELS, RIGHT = 860, 250, 90  # px: the picture, the labels' column, room for the figures
 BAR, STEP, HEAD, FOOT = 15, 22, 64, 34
-COLOURS = {"khata": "#0b6e99", "classic": "#b3541e"}
+COLOURS = {
+    "khata": "#0b6e99",
+    "classic": "#b3541e",
+    "hordak": "#6b7280",
+    "pgledger": "#8a6d1a",
+    "tigerbeetle": "#5b4b8a",
+}
 NAMES = {
+    ("hordak", "single"): "django-hordak, {} processes",
+    ("pgledger", "single"): "pgledger, {} clients",
     ("classic", "single"): "hand-rolled, {} clients",
+    ("tigerbeetle", "single"): "TigerBeetle (Python), {} tasks",
+    ("tigerbeetle", "bulk"): "TigerBeetle (Python), batches of {}",
     ("khata", "single"): "Khata writer, {} callers",
     ("khata", "bulk"): "Khata bulk, batches of {}",
 }
+SINGULAR = {"processes": "process", "clients": "client", "tasks": "task", "callers": "caller"}
 TITLES = {"uniform": "10,000 accounts, evenly", "hot": "95 % on one account"}
 
 
@@ -36,9 +47,9 @@ def draw(figures: Sequence[Figure]) -> str:
         (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img"'
             ' font-family="system-ui, sans-serif" fill="#1f2933">',
-            "<title>Durable transfers a second: Khata and a hand-rolled ledger</title>",
+            "<title>Durable transfers a second: Khata and other ledgers</title>",
             f'<rect width="{WIDTH}" height="{height}" rx="6" fill="#ffffff"/>',
-            _text(16, 28, "Durable transfers a second, one PostgreSQL, one run", size=16, weight="600"),
+            _text(16, 28, "Durable transfers a second, one machine, one run", size=16, weight="600"),
             *body,
             _text(16, height - 14, "Median of the rounds; whisker: slowest to fastest round.", size=11),
             "</svg>",
@@ -53,9 +64,14 @@ def _bars(figures: Sequence[Figure], load: str) -> list[tuple[str, Figure]]:
         for f in figures:
             kind, of_load, size = f.case.split("/")
             if (f.system, kind, of_load) == (*key, load):
-                words = name.format(f"{int(size):,}")
-                bars.append((words.removesuffix("s") if size == "1" else words, f))
+                bars.append((_words(name, int(size)), f))
     return bars
+
+
+def _words(name: str, size: int) -> str:
+    words = name.format(f"{size:,}")
+    head, _, last = words.rpartition(" ")
+    return f"{head} {SINGULAR[last]}" if size == 1 and last in SINGULAR else words
 
 
 def _bar(name: str, figure: Figure, y: int, most: float) -> list[str]:

@@ -1,55 +1,22 @@
-"""What both systems are asked to do: transfers between 10,000 funded accounts that may not be overdrawn."""
+"""The units that Khata is asked to post, and the book they are posted to."""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from bench.pairs import ACCOUNTS, CURRENCY, FUNDS, METADATA, Pairs, wallet
 from ledger import model as m
-from ledger.books import create_book, open_accounts
+from ledger.books import create_book, find_book, open_accounts
 from ledger.post import post
-
-ACCOUNTS = 10_000
-CURRENCY = "INR"
-FUNDS = 10**12  # minor units in each account: no run empties one, every floor is still checked
-HOT_SHARE = 0.95
-METADATA = {"order_id": "ord_5f21", "channel": "app"}
 
 ESCROW = "Assets:Bank:Meridian:Escrow"
 FEES, GST = "Income:Fees:wallet", "Liabilities:Tax:GST"
-
-
-def wallet(number: int) -> str:
-    return f"Liabilities:Customer:c{number:05d}:Wallet"
-
-
 WALLETS = [wallet(number) for number in range(ACCOUNTS)]
-
-
-class Pairs:
-    """``pairs()`` is the next (payer, payee, amount), account numbers below ``ACCOUNTS``.
-
-    ``hot``: account 0 takes part in 95 % of them, in turn as payee and as payer, so that its floor binds too.
-    """
-
-    def __init__(self, rng: random.Random, *, hot: bool) -> None:
-        self._random = rng.random
-        self._hot = hot
-        self._pays = False
-
-    def __call__(self) -> tuple[int, int, int]:
-        rnd = self._random
-        amount = 1 + int(rnd() * 1000)
-        first = 1 + int(rnd() * (ACCOUNTS - 1))
-        if self._hot and rnd() < HOT_SHARE:
-            self._pays = not self._pays
-            return (0, first, amount) if self._pays else (first, 0, amount)
-        second = 1 + int(rnd() * (ACCOUNTS - 2))
-        return first, second + (second >= first), amount
 
 
 class Units:
@@ -93,13 +60,23 @@ class Units:
         )
 
 
-async def open_book(conn: AsyncConnection, ids: Callable[[], UUID], now: datetime) -> int:
-    """A book with every account open and every wallet (floor 0) funded."""
-    book_id = await create_book(conn, name="bench", now=now)
-    wallets = [m.NewAccount(path, CURRENCY, floor=0) for path in WALLETS]
+async def open_book(
+    conn: AsyncConnection[Any],
+    ids: Callable[[], UUID],
+    now: datetime,
+    *,
+    name: str = "bench",
+    accounts: int = ACCOUNTS,
+) -> int:
+    """The book of that name with every account open and every wallet (floor 0) funded; made if it is not there."""
+    known = await find_book(conn, name)
+    if known is not None:
+        return known
+    book_id = await create_book(conn, name=name, now=now)
+    wallets = [m.NewAccount(path, CURRENCY, floor=0) for path in WALLETS[:accounts]]
     platform = [m.NewAccount(path, CURRENCY) for path in (ESCROW, FEES, GST)]
     await open_accounts(conn, book_id, [*platform, *wallets], now=now)
-    units = [_fund(path, ids()) for path in WALLETS]
+    units = [_fund(path, ids()) for path in WALLETS[:accounts]]
     must_stand(await post(conn, book_id, units, now=now))
     await conn.commit()
     return book_id

@@ -1,0 +1,77 @@
+"""The one PostgreSQL of a run: an embedded one with a data directory of its own, or ``KHATA_DATABASE_URL``."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from bench.processes import ServerClock
+from khata.bootstrap import OWNER, prepare
+from khata.config import Settings
+from khata.database import Database, EmbeddedServer, with_parts
+
+DATABASE = "khata_bench"
+
+
+@dataclass(frozen=True)
+class BenchServer:
+    """``database``: Khata's, and the classic's. ``clock``: None when the server is not ours to look at."""
+
+    database: Database
+    home: Path
+    clock: ServerClock | None
+
+    def guest(self, name: str) -> str:
+        """The URL of a database for another system, made anew, for its owner."""
+        name = f"{DATABASE}_{name}"
+        with psycopg.connect(self.database.admin_dsn, autocommit=True) as admin:
+            _drop(admin, name)
+            parts = (sql.Identifier(name), sql.Identifier(OWNER))
+            admin.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(*parts))
+        return with_parts(self.database.owner_dsn, database=name)
+
+
+@contextmanager
+def bench_server(settings: Mapping[str, str] | None = None) -> Generator[BenchServer]:
+    """A fresh database, gone after. ``settings``: of the embedded server."""
+    url = Settings().database_url
+    with tempfile.TemporaryDirectory(prefix="khata-bench-") as directory:
+        home = Path(directory)
+        home.chmod(0o755)  # the database's own user must be able to enter it
+        if url is None:
+            with EmbeddedServer(home, settings=settings) as server:
+                clock = ServerClock(server.pid) if server.pid else None
+                yield BenchServer(prepare(server.admin_dsn, home, DATABASE), home, clock)
+            return
+        drop_all(url)
+        try:
+            yield BenchServer(prepare(url, Settings().home.absolute(), DATABASE), home, None)
+        finally:
+            drop_all(url)
+
+
+@contextmanager
+def bench_database() -> Generator[Database]:
+    """Khata's database alone."""
+    with bench_server() as server:
+        yield server.database
+
+
+def drop_all(admin_dsn: str) -> None:
+    """Khata's database and its guests' on a server that stays."""
+    with psycopg.connect(admin_dsn, autocommit=True) as admin:
+        names = admin.execute(
+            "SELECT datname FROM pg_database WHERE datname LIKE %s", [DATABASE.replace("_", r"\_") + "%"]
+        ).fetchall()
+        for (name,) in names:
+            _drop(admin, name)
+
+
+def _drop(admin: psycopg.Connection, name: str) -> None:
+    admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))

@@ -1,0 +1,1 @@
+"""Each system that is measured: a program that ``bench.processes`` starts, ``python -m bench.systems.X CONFIG``."""
