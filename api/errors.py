@@ -142,6 +142,17 @@ class IdempotencyKeyMissing(ApiError):
 
 
 @dataclass(unsafe_hash=True)
+class StatementTooLong(ApiError):
+    """A document that is made as a whole, of too many lines."""
+
+    code: ClassVar[str] = "statement_too_long"
+    most_lines: int
+
+    def __str__(self) -> str:
+        return f"A statement of more than {self.most_lines} lines: ask for fewer days, or for csv, camt.053 or html"
+
+
+@dataclass(unsafe_hash=True)
 class RateLimited(ApiError):
     code: ClassVar[str] = "rate_limited"
     retry_after_s: int

@@ -27,6 +27,7 @@ from api import errors as a
 from banks import errors as b
 from gateway import errors as g
 from ledger import errors as l
+from ledger.reports import errors as r
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:khata:problem:"
@@ -60,6 +61,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.MediaTypeUnsupported: Problem(415, "Unsupported media type"),
     a.BodyTooLarge: Problem(413, "The body is too large"),
     a.IdempotencyKeyMissing: Problem(400, "An Idempotency-Key is needed"),
+    a.StatementTooLong: Problem(422, "The statement is too long"),
     a.RateLimited: Problem(429, "Too many requests"),
     a.ClientLocked: Problem(429, "Too many failed attempts"),
     a.OAuthError: Problem(400, "The token request is not acceptable"),
@@ -100,6 +102,9 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     b.SettlementRefused: Problem(422, "The settlement file is refused"),
     # ledger
     l.LedgerError: _INTERNAL,
+    r.ReportBroken: _INTERNAL,
+    r.NotRepresentable: Problem(422, "The format cannot hold that figure"),
+    r.PeriodInvalid: Problem(422, "The days are no period"),
     l.Refusal: _INTERNAL,
     l.InvalidEntry: Problem(422, "The entry cannot be booked"),
     l.BookUnknown: Problem(404, "No such book"),

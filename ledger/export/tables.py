@@ -23,12 +23,12 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "＝", "＋", "－", "＠")
 
 
 def csv_header() -> bytes:
-    return _written([COLUMNS])
+    return csv_text([COLUMNS])
 
 
 def csv_rows(lines: Iterable[bytes]) -> bytes:
     """The rows of canonical ``lines``. ``amount`` in major units, negative only where a hold is given back."""
-    return _written(row for line in lines for row in _rows(line))
+    return csv_text(row for line in lines for row in _rows(line))
 
 
 def _rows(line: bytes) -> Iterator[tuple[object, ...]]:
@@ -50,7 +50,8 @@ def text_cell(text: str) -> str:
     return f"'{text}" if text.lstrip().startswith(_FORMULA) else text
 
 
-def _written(rows: Iterable[tuple[object, ...]]) -> bytes:
+def csv_text(rows: Iterable[tuple[object, ...]]) -> bytes:
+    """``rows`` as UTF-8; every text is quoted, no number is."""
     out = io.StringIO(newline="")
     csv.writer(out, quoting=csv.QUOTE_NONNUMERIC).writerows(rows)
     return out.getvalue().encode()
