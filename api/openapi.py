@@ -173,6 +173,8 @@ def _query_parameters(model: type[BaseModel]) -> Iterable[dict[str, Any]]:
         text = field.pop("description", None)
         field.pop("title", None)
         parameter = {"name": name, "in": "query", "required": name in required, "schema": field}
+        if field.get("type") == "object":
+            parameter |= {"style": "deepObject", "explode": True}
         yield parameter | ({"description": text} if text else {})
 
 

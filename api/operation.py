@@ -5,7 +5,6 @@ The guard, the readers below and the OpenAPI document all use the same declarati
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
@@ -155,10 +154,20 @@ def read_body(model: type[M], body: bytes) -> M:
         raise ValidationFailed(errors) from None
 
 
+def _member(name: str) -> tuple[str, str | None]:
+    """``metadata[order_id]`` is the member ``order_id`` of ``metadata`` (OpenAPI's style deepObject)."""
+    inside, bracket, key = name.partition("[")
+    return (inside, key[:-1]) if bracket and key.endswith("]") and len(key) > 1 else (name, None)
+
+
 def read_query(model: type[M], items: list[tuple[str, Any]]) -> M:
-    given: Mapping[str, str] = dict(items)
-    if len(given) != len(items):
-        raise MalformedRequest("A query parameter is given twice")
+    given: dict[str, Any] = {}
+    for name, value in items:
+        inside, key = _member(name)
+        members = given if key is None else given.setdefault(inside, {})
+        if not isinstance(members, dict) or (key or inside) in members:
+            raise MalformedRequest("A query parameter is given twice")
+        members[key or inside] = value
     try:
         return model.model_validate_strings(given)
     except ValidationError as error:

@@ -1,4 +1,4 @@
-"""Reading the books: balances, statements, journals, holds, the trial balance.
+"""Reading the books: balances, statements, one journal, holds, the trial balance (many journals: ``ledger.search``).
 
 Reads take no lock and block nobody. Pages are by key, never by offset. Amounts are minor units; balances are signed
 by the account's normal side.
@@ -255,77 +255,29 @@ class JournalView:
     postings: tuple[PostingView, ...]
 
 
-_JOURNAL = """
+# To be followed by further conditions; its rows are for ``journal_view``.
+JOURNAL = """
 SELECT j.seq, j.id, j.kind, j.source_type || '/' || j.source_id || '/' || j.source_event,
        j.effective_at, j.recorded_at, j.reverses, j.leaf_hash, j.canonical
   FROM ledger.journal j
  WHERE j.book_id = %(book)s"""
-
-# Per account the newest lines first: both the line's number and the journal's grow together.
-_TOUCHED = """
- AND j.seq = ANY(ARRAY(
-   SELECT t.seq FROM ledger.account a, LATERAL (
-     (SELECT p.journal_seq AS seq FROM ledger.posting p
-       WHERE p.book_id = a.book_id AND p.debit_account = a.account_id AND p.journal_seq < %(before)s
-       ORDER BY p.debit_seq DESC LIMIT %(lines)s)
-     UNION ALL
-     (SELECT p.journal_seq FROM ledger.posting p
-       WHERE p.book_id = a.book_id AND p.credit_account = a.account_id AND p.journal_seq < %(before)s
-       ORDER BY p.credit_seq DESC LIMIT %(lines)s)) t
-   WHERE a.book_id = %(book)s
-     AND (%(owner)s::text IS NULL OR a.owner = %(owner)s) AND (%(path)s::text IS NULL OR a.path = %(path)s)))"""
-
-END_OF_BOOK = 2**63 - 1
-
-
-async def journals(
-    conn: AsyncConnection[Any],
-    book_id: int,
-    *,
-    before_seq: int | None = None,
-    limit: int = 50,
-    kind: str | None = None,
-    source_type: str | None = None,
-    source_id: str | None = None,
-    path: str | None = None,
-    owner: str | None = None,
-) -> list[JournalView]:
-    """Journals before ``before_seq``, newest first: of a kind, of a source, touching an account or an owner's.
-
-    With ``kind`` and ``owner`` or ``path`` together a page may hold fewer than ``limit`` though more follow.
-    """
-    sql = _JOURNAL + " AND j.seq < %(before)s"
-    given: dict[str, Any] = {
-        "book": book_id,
-        "before": before_seq or END_OF_BOOK,
-        "limit": limit,
-        "lines": limit * 4,
-    }
-    given |= {"kind": kind, "source_type": source_type, "source_id": source_id, "owner": owner, "path": path}
-    for column in ("kind", "source_type", "source_id"):
-        if given[column] is not None:
-            sql += f" AND j.{column} = %({column})s"
-    if owner is not None or path is not None:
-        sql += _TOUCHED
-    rows = await (await conn.execute(sql + " ORDER BY j.seq DESC LIMIT %(limit)s", given)).fetchall()
-    return [_journal_view(row) for row in rows]
 
 
 async def journal_by_id(
     conn: AsyncConnection[Any], book_id: int, journal_id: UUID, *, owner: str | None = None
 ) -> JournalView | None:
     """One journal; None when there is none of that id, or it touches no account of ``owner``."""
-    sql = _JOURNAL + " AND j.id = %(id)s"
+    sql = JOURNAL + " AND j.id = %(id)s"
     if owner is not None:
         sql += """ AND EXISTS (
           SELECT FROM ledger.posting p JOIN ledger.account a ON a.book_id = p.book_id
              AND a.account_id IN (p.debit_account, p.credit_account)
            WHERE p.book_id = j.book_id AND p.journal_seq = j.seq AND a.owner = %(owner)s)"""
     row = await (await conn.execute(sql, {"book": book_id, "id": journal_id, "owner": owner})).fetchone()
-    return None if row is None else _journal_view(row)
+    return None if row is None else journal_view(row)
 
 
-def _journal_view(row: tuple[Any, ...]) -> JournalView:
+def journal_view(row: tuple[Any, ...]) -> JournalView:
     said = orjson.loads(row[8])
     postings = tuple(
         PostingView(p["debit"], p["credit"], int(p["amount"]), p["currency"], p["layer"], p.get("hold"))

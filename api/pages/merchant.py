@@ -19,6 +19,7 @@ from api.policy import public
 from gateway import ids, payments
 from gateway.model import Payment
 from ledger import read
+from ledger.search import Query, search
 
 _LATEST = 8
 _PAYMENTS_A_PAGE = 25
@@ -88,8 +89,8 @@ async def _journals_of(conn: psycopg.AsyncConnection[Any], payment: Payment) -> 
     sources += [("attempt", attempt.id) for attempt in payment.attempts]
     found: dict[int, read.JournalView] = {}
     for kind, id in sources:
-        for journal in await read.journals(conn, payment.book_id, source_type=kind, source_id=str(id)):
-            found[journal.seq] = journal
+        page_of_source = await search(conn, payment.book_id, Query(source_type=kind, source_id=str(id)))
+        found |= {journal.seq: journal for journal in page_of_source.journals}
     return [found[seq] for seq in sorted(found)]
 
 
@@ -139,23 +140,21 @@ async def show_journals(request: ApiRequest) -> Response[bytes]:
     viewer, deps = await viewer_of(request), request.deps
     before = _number(request, "before", 0)
     async with deps.pool.connection() as conn:
-        found = await _journals_before(conn, viewer, before or None, _JOURNALS_A_PAGE)
-        # A page may hold fewer than it could though more follow: so ask.
-        more = found and await _journals_before(conn, viewer, found[-1].seq, 1)
+        found = await search(
+            *(conn, viewer.book_id),
+            before_seq=before or None,
+            limit=_JOURNALS_A_PAGE,
+            owner=viewer.owner,
+        )
+    older = found.next_before_seq
     return page(
         "merchant/journals.html",
         section="journals",
         viewer=viewer,
-        journals=[books.journal(journal, viewer.owner) for journal in found],
+        journals=[books.journal(journal, viewer.owner) for journal in found.journals],
         newest="/merchant/journals" if before else None,
-        older=f"/merchant/journals?before={found[-1].seq}" if more else None,
+        older=older and f"/merchant/journals?before={older}",
     )
-
-
-async def _journals_before(
-    conn: psycopg.AsyncConnection[Any], viewer: Viewer, seq: int | None, limit: int
-) -> list[read.JournalView]:
-    return await read.journals(conn, viewer.book_id, before_seq=seq, limit=limit, owner=viewer.owner)
 
 
 @get("/merchant/journals/{journal_id:str}", **public())

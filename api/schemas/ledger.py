@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
+from pydantic_core import PydanticCustomError
 
-from api.schemas.base import AccountPath, Closed, CurrencyCode, Instant, View
+from api.schemas.base import (
+    AccountPath,
+    Amount,
+    Closed,
+    CurrencyCode,
+    Instant,
+    InstantIn,
+    MetadataKey,
+    MetadataValue,
+    View,
+)
+from ledger import search
 from ledger.read import Balance, JournalView, PostingView, Statement, StatementLine
 
 BookNumber = Annotated[
@@ -35,12 +48,38 @@ class StatementQuery(BookQuery):
 
 
 class JournalsQuery(BookQuery):
+    """Only journals that fit everything given."""
+
     kind: Annotated[Word | None, Field(examples=["capture"])] = None
     source_type: Word | None = None
     source_id: Annotated[str, StringConstraints(pattern=r"^[!-~]{1,64}$")] | None = None
-    account: Annotated[AccountPath | None, Field(description="Only journals that touch this account")] = None
+    source_event: Word | None = None
+    account: Annotated[AccountPath | None, Field(description="Journals that touch this account")] = None
+    amount: Annotated[Amount | None, Field(description="Of one of its postings, with `currency`")] = None
+    currency: Annotated[CurrencyCode | None, Field(description="Of `amount`")] = None
+    metadata: Annotated[
+        dict[MetadataKey, MetadataValue],
+        Field(
+            default_factory=dict, max_length=20, description="Pairs it bears, each as `metadata[key]=value`"
+        ),
+    ]
+    effective_from: Annotated[date | None, Field(description="First day it may count from, in UTC")] = None
+    effective_to: Annotated[date | None, Field(description="Last day it may count from, in UTC")] = None
+    recorded_from: Annotated[InstantIn | None, Field(description="Recorded then or later")] = None
+    recorded_to: Annotated[InstantIn | None, Field(description="Recorded then or earlier")] = None
     before: Annotated[Number | None, Field(ge=1, description="Journals before this number")] = None
     limit: PageSize = 50
+
+    @model_validator(mode="after")
+    def _amount_of_a_currency(self) -> Self:
+        if (self.amount is None) != (self.currency is None):
+            raise PydanticCustomError("amount_without_currency", "amount and currency come together")
+        return self
+
+    def query(self) -> search.Query:
+        amount = None if self.amount is None or self.currency is None else (self.amount, self.currency)
+        same = self.model_dump(exclude={"book", "amount", "currency", "before", "limit"})
+        return search.Query(amount=amount and search.Amount(*amount), **same)
 
 
 class AccountView(View):
@@ -215,8 +254,7 @@ class JournalEntry(View):
 
 
 class JournalList(View):
-    """Newest first. `next` is the `before` of the following page, null at the end; with filters a page may hold
-    fewer entries than asked for, or none, before that."""
+    """Newest first. `next` is the `before` of the following page, null at the end."""
 
     data: list[JournalEntry]
     next: int | None

@@ -9,6 +9,7 @@ import rich_click as click
 from rich.table import Table
 
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
+from khata.cli.journals_command import journals
 from khata.cli.money import major
 from khata.clock import utc_now
 from khata.config import Settings
@@ -24,6 +25,9 @@ def command() -> None:
 
     Example: `khata books balances --prefix Liabilities:Merchant`
     """
+
+
+command.add_command(journals)
 
 
 @command.command("open")
@@ -130,31 +134,6 @@ def statement(
         table.add_row(str(line.seq), str(line.journal_seq), date, line.kind, line.layer, *amounts)
     console.print(f"opening {major(found.opening, currency)} {currency}", table)
     console.print(f"closing {major(found.closing, currency)} {currency}")
-
-
-@command.command("journals")
-@click.option("--kind", default=None, help="Only this kind, e.g. capture.")
-@click.option("--before", type=int, default=None, help="Begin before this journal number.")
-@click.option("--limit", type=click.IntRange(1, 10_000), default=20, help="Journals at most.")
-@book_option
-@json_option
-def journals(kind: str | None, before: int | None, limit: int, book: str | None, as_json: bool) -> None:
-    """Journals, the newest first."""
-
-    async def work(database: Database) -> list[read.JournalView]:
-        async with reading(database, book) as (conn, book_id):
-            return await read.journals(conn, book_id, kind=kind, before_seq=before, limit=limit)
-
-    rows = with_database(work)
-    if as_json:
-        print_json(rows)
-        return
-    table = Table(*_right("seq"), "date", "kind", "debit", "credit", *_right("amount"), "currency", "layer")
-    for j in rows:
-        for n, p in enumerate(j.postings):
-            head = (str(j.seq), f"{j.effective_at:%Y-%m-%d}", j.kind) if n == 0 else ("", "", "")
-            table.add_row(*head, p.debit, p.credit, major(p.amount, p.currency), p.currency, p.layer)
-    console.print(table)
 
 
 @command.command("trial-balance")

@@ -9,12 +9,17 @@ from psycopg import AsyncConnection
 
 from ledger.audit import rows
 from ledger.audit.accounts import Account, check_balances, check_names, check_sums, load_accounts
+from ledger.audit.acts import check_acts
 from ledger.audit.holds import HoldCheck
 from ledger.audit.journals import Book, JournalPass
 from ledger.audit.limits import check_use, load_limits
+from ledger.audit.people import check_people
+from ledger.audit.periods import check_periods
 from ledger.audit.relations import check_reversals, check_strays, check_unique
 from ledger.audit.report import Check, Progress, Tallies, Tally
+from ledger.audit.rollups import check_rollups
 from ledger.audit.terms import check_terms
+from ledger.audit.transfers import check_clearing, check_transfers
 from ledger.errors import BookUnknown
 
 PAIRS = Check(
@@ -24,6 +29,9 @@ REVERSALS = Check(
     "I1.reversals", "Every reversal is the mirror image of one earlier journal, and the only one"
 )
 LINES = Check("I2.lines", "Every line has the next number of its account and the balances after it")
+ROLLUPS = Check(
+    "I2.rollups", "Every rollup is the sum of its span's lines up to its day; its levels have no gap"
+)
 BALANCES = Check(
     "I2.balances", "Every stored balance is the sum of its lines; floor and status are the last fact's"
 )
@@ -38,11 +46,24 @@ LIMITS = Check(
     "Every window of a velocity limit holds what its lines used, never more than was allowed then",
 )
 FACTS = Check("I3.facts", "Every account's facts are numbered without a gap, in order, and as their acts say")
+TRANSFERS = Check(
+    "I8.transfers",
+    "Every transfer between books has its journal in both, or its journal and its return, or is in flight",
+)
+CLEARING = Check("I8.clearing", "Every line of a clearing account between books is a transfer's")
 SOURCES = Check("I6.sources", "One journal for each source key and each id")
 LEAVES = Check("I10.leaves", "Every leaf hash is its canonical line's, and the line says what the rows say")
 ACCOUNTS = Check("I10.accounts", "Every account is called by its path and currency in all its lines")
 TERMS = Check("I10.terms", "Every indexed journal is found by the terms its line bears, and by no other")
 ORDER = Check("I12.order", "Journals are numbered without a gap up to the head; the clock never goes back")
+ACTS = Check(
+    "I12.acts", "What people did is numbered without a gap, in order, each act as its leaf hash has it"
+)
+PEOPLE = Check("I12.people", "Every proposal and verdict is its act's, of two people, and booked as approved")
+PERIODS = Check(
+    "I12.periods",
+    "The book is closed as its facts say; each close's trial balance; nothing counts in a closed day",
+)
 STRAYS = Check("I12.strays", "No row belongs to a book that is not there")
 
 
@@ -53,16 +74,22 @@ class LedgerExaminer:
         PAIRS,
         REVERSALS,
         LINES,
+        ROLLUPS,
         BALANCES,
         FLOORS,
         HOLDS,
         LIMITS,
         FACTS,
         SOURCES,
+        TRANSFERS,
+        CLEARING,
         LEAVES,
         ACCOUNTS,
         TERMS,
         ORDER,
+        ACTS,
+        PEOPLE,
+        PERIODS,
         STRAYS,
     )
 
@@ -85,16 +112,22 @@ class LedgerExaminer:
         check_names(book_id, accounts.values(), tallies[ACCOUNTS])
         check_sums(book_id, accounts.values(), tallies[PAIRS])
         await check_balances(conn, book_id, accounts, tallies[BALANCES])
+        await check_rollups(conn, book_id, tallies[ROLLUPS])
         await _holds(conn, book_id, HoldCheck(book_id, accounts, tallies[HOLDS]))
         await check_reversals(conn, book_id, tallies[REVERSALS])
         await check_unique(conn, book_id, tallies[SOURCES])
+        await check_transfers(conn, book_id, tallies[TRANSFERS])
+        await check_clearing(conn, book_id, tallies[CLEARING])
+        await check_acts(conn, book_id, tallies[ACTS])
+        await check_people(conn, book_id, tallies[PEOPLE])
+        await check_periods(conn, book_id, tallies[PERIODS])
         await check_terms(conn, book_id, tallies[TERMS])
 
 
 async def _load_book(conn: AsyncConnection[Any], book_id: int, tally: Tally) -> Book | None:
     cursor = await conn.execute(
         "SELECT book_id, name, head, accounts,"
-        """ to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), closed_through::text"""
+        """ to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
         " FROM ledger.book WHERE book_id = %s",
         [book_id],
     )

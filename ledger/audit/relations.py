@@ -32,13 +32,21 @@ _STRAYS = sql.SQL("SELECT {columns} FROM {table} WHERE book_id = %(book)s ORDER 
 
 _KEYS = {
     "account": ("account_id",),
+    "arrival": ("from_book", "transfer_id"),
     "account_fact": ("account_id", "fact"),
+    "act": ("act",),
+    "period_fact": ("fact",),
+    "proposal": ("proposal_id",),
+    "verdict": ("proposal_id",),
     "limit_fact": ("account_id", "name", "fact"),
     "limit_use": ("account_id", "name", "window_start"),
     "balance": ("account_id",),
     "hold": ("hold_id",),
     "journal": ("seq",),
     "posting": ("journal_seq", "line"),
+    "rollup": ("level", "span", "account_id", "day"),
+    "rollup_span": ("level", "span"),
+    "transfer": ("transfer_id",),
     "term": ("term", "seq"),
     "term_run": ("last",),
 }

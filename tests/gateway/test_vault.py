@@ -23,7 +23,7 @@ from gateway.cards import Card, Cvv, Pan
 from gateway.errors import CardInvalid, Invalid, KeyUnknown, TokenNotFound, VaultTampered
 from gateway.payments import NewPayment
 from gateway.vault import Vault
-from ledger.read import journals
+from ledger.search import search
 from tests.gateway.world import World
 
 KEYS = keys.Keys("k2", {"k1": b"1" * 32, "k2": b"2" * 32}, b"f" * 32)
@@ -146,7 +146,7 @@ async def test_a_canary_card_is_found_nowhere(world: World, capsys: pytest.Captu
         await payments.confirm(world.gw, m, (await world.new()).id, Card(canary.pan, "2001", canary.cvv))
     out, err = capsys.readouterr()
     async with world.psycopg() as conn:
-        booked = repr(await journals(conn, world.book_id, limit=1000))
+        booked = repr(await search(conn, world.book_id, limit=1000))
     searched = {
         "database": dump(world),
         "logs": (out + err).encode(),

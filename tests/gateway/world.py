@@ -32,7 +32,8 @@ from gateway.vault import Vault
 from khata.database import Database
 from ledger.books import create_book
 from ledger.ids import Ids
-from ledger.read import balances, journals, trial_balance
+from ledger.read import balances, trial_balance
+from ledger.search import Query, search
 from ledger.writer import Writer
 from tests.banks.acquirer import ACQUIRER_ID, AcquirerProcess
 
@@ -131,7 +132,7 @@ class World:
 
     async def journals(self, **which: Any) -> list[Any]:
         async with self.psycopg() as conn:
-            return await journals(conn, self.book_id, limit=1000, **which)
+            return list((await search(conn, self.book_id, Query(**which), limit=1000)).journals)
 
     async def rows(self, query: str, *values: Any) -> list[tuple[Any, ...]]:
         async with self.psycopg() as conn:

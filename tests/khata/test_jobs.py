@@ -1,13 +1,22 @@
-"""What the job worker does about workers that died."""
+"""What the job worker does: about workers that died, and for journals that have no terms yet."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
 from psycopg import AsyncConnection
 
 from api.secrets import ApiSecrets
+from khata import indexing
 from khata.database import Database
 from khata.jobs import job_app
+from ledger.books import create_book, open_accounts
+from ledger.post import post
+from ledger.search import books_to_index, index_journals
 from tests.api.conftest import Clock, gateway_on
+from tests.ledger.conftest import ACCOUNTS
+from tests.ledger.words import WALLET, fund, unit
 
 
 async def test_a_run_of_a_worker_that_died_is_closed_though_the_next_one_waits(database: Database) -> None:
@@ -29,3 +38,26 @@ async def test_a_run_of_a_worker_that_died_is_closed_though_the_next_one_waits(d
             await app.tasks["close_stalled"](timestamp=0)
         rows = await conn.execute("SELECT status FROM procrastinate_jobs ORDER BY id")
         assert await rows.fetchall() == [("failed",), ("todo",)]
+
+
+async def test_journals_of_every_book_get_their_terms_batch_by_batch(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock()
+    async with (
+        gateway_on(database, clock) as (gw, pool, _),
+        pool.connection() as conn,
+    ):
+        for name in ("main", "second"):
+            book_id = await create_book(conn, name=name, now=clock())
+            await open_accounts(conn, book_id, ACCOUNTS, now=clock())
+            await post(conn, book_id, [unit(fund(WALLET, n)) for n in range(1, 121)], now=clock())
+        await conn.commit()
+
+        async def few(conn: AsyncConnection[Any], book_id: int) -> int:
+            return await index_journals(conn, book_id, 60)
+
+        monkeypatch.setattr(indexing, "index_journals", few)
+        app = job_app(database.app_dsn, gw, ApiSecrets.derive(bytes(32)))
+        await app.tasks["index_journals"](timestamp=0)
+        assert await books_to_index(conn) == []
