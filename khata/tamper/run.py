@@ -54,8 +54,7 @@ class TamperTest:
 
 async def tamper_test(scratch: Database, progress: Progress | None = None) -> TamperTest:
     """Fill ``scratch`` (empty, thrown away by the caller) with a sample book and tamper with all of it."""
-    async with await AsyncConnection.connect(scratch.app_dsn) as conn:
-        book_id = await sample_book(conn)
+    book_id = await sample_book(scratch.app_dsn)
     async with await AsyncConnection.connect(scratch.audit_dsn) as conn:
         clean = not any(result.found for result in await audit(conn, book_id))
     async with await AsyncConnection.connect(scratch.owner_dsn) as conn:

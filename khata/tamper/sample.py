@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,11 +11,18 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from ledger import adjustments, periods, proposals
 from ledger import model as m
+from ledger.acts import By
 from ledger.books import change_account, create_book, open_accounts
 from ledger.errors import Refusal
 from ledger.ids import uuid7
+from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
 from ledger.post import post
+from ledger.rollups import roll_up
+from ledger.search import index_journals
+from ledger.transfers import Transfer, Transfers
+from ledger.writer import Writer
 
 START = datetime(2026, 11, 2, 9, 0, tzinfo=UTC)
 ESCROW, FEES = "Assets:Bank:Meridian:Escrow", "Income:Fees:card"
@@ -22,7 +31,8 @@ SHOP, OTHER_SHOP = "Liabilities:Merchant:shop:Pending", "Liabilities:Merchant:ot
 WALLETS = tuple(f"Liabilities:Customer:c{n}:Wallet" for n in range(3))
 FROZEN, CLOSED, UNUSED = (f"Liabilities:Customer:{word}:Wallet" for word in ("frozen", "closed", "unused"))
 CURRENCIES = ("INR", "JPY")
-PERSON = "sample"
+PERSON, OTHER_PERSON = "ada", "bob"
+SMALL_JOURNALS = 280  # more than a rollup spans
 
 
 @dataclass
@@ -69,19 +79,24 @@ def pay(debit: str, credit: str, amount: int, currency: str = "INR") -> m.Postin
     return m.Posting(debit, credit, amount, currency)
 
 
-async def sample_book(conn: AsyncConnection[Any]) -> int:
-    """Its id. A second book stands beside it, so that rows can be lost to it."""
-    beside = Sample(conn)
-    beside.book_id = await create_book(conn, name="beside", now=START)
-    await _accounts(beside)
-    await beside.post(beside.journal("funding", pay(ESCROW, WALLETS[0], 500)))
-    sample = Sample(conn)
-    sample.book_id = await create_book(conn, name="sample", now=START)
-    await _accounts(sample)
-    await _transfers(sample)
-    await _holds(sample)
-    await _facts(sample)
-    return sample.book_id
+async def sample_book(dsn: str) -> int:
+    """Its id, made as the application of an empty database. A second book stands beside it."""
+    async with await AsyncConnection.connect(dsn) as conn:
+        beside = Sample(conn)
+        beside.book_id = await create_book(conn, name="beside", now=START)
+        await _accounts(beside)
+        await beside.post(beside.journal("funding", pay(ESCROW, WALLETS[0], 500)))
+        sample = Sample(conn)
+        sample.book_id = await create_book(conn, name="sample", now=START)
+        await _accounts(sample)
+        await _transfers(sample)
+        await _holds(sample)
+        await _facts(sample)
+        await _limits(sample)
+        await _people(sample)
+        await _between(sample, beside, dsn)
+        await _derived(sample)
+        return sample.book_id
 
 
 async def _accounts(sample: Sample) -> None:
@@ -148,3 +163,92 @@ async def _facts(sample: Sample) -> None:
     await sample.change(FROZEN, status=m.AccountStatus.FROZEN)
     await sample.change(CLOSED, status=m.AccountStatus.CLOSED)
     await sample.post(sample.journal("overdraft", pay(WALLETS[0], SHOP, 48_000)))
+
+
+async def _limits(sample: Sample) -> None:
+    debits = LimitTerms("daily", Side.DEBIT, Measure.SUM, 60_000, Window.DAY)
+    payments = LimitTerms("often", Side.CREDIT, Measure.COUNT, 9, Window.HOUR)
+    for terms in (debits, payments, LimitTerms("daily", Side.DEBIT, Measure.SUM, 50_000, Window.DAY)):
+        sample.now += timedelta(minutes=30)
+        await set_limit(
+            sample.conn,
+            sample.book_id,
+            WALLETS[2],
+            "INR",
+            terms,
+            now=sample.now,
+            reason="sample",
+            person=PERSON,
+        )
+        await sample.conn.commit()
+    await sample.post(
+        sample.journal("within both", pay(WALLETS[2], SHOP, 120)),
+        sample.journal("credit", pay(ESCROW, WALLETS[2], 30)),
+    )
+    sample.now += timedelta(days=1)
+    await sample.post(sample.journal("the next day", pay(WALLETS[2], SHOP, 130)))
+
+
+async def _people(sample: Sample) -> None:
+    conn, book_id = sample.conn, sample.book_id
+
+    def by(person: str, reason: str) -> By:
+        sample.now += timedelta(minutes=30)
+        return By(person, reason, sample.now)
+
+    adjustment = adjustments.Adjustment((pay(FEES, WALLETS[0], 12),), description="a fee too many")
+    approved, rejected, reopening = sample.id(), sample.id(), sample.id()
+    for proposal in (approved, rejected):
+        await adjustments.propose(conn, book_id, proposal, adjustment, by(PERSON, "asked for"))
+    await adjustments.approve(conn, book_id, approved, by(OTHER_PERSON, "right"), journal_id=sample.id())
+    await proposals.reject(conn, book_id, proposals.Kind.ADJUSTMENT, rejected, by(OTHER_PERSON, "twice"))
+    await conn.commit()
+    sample.now += timedelta(days=3)
+    through = sample.now.date() - timedelta(days=1)
+    await periods.close(conn, book_id, by(PERSON, "month end"), through=through)
+    await periods.propose_reopening(
+        conn, book_id, reopening, by(PERSON, "late invoice"), through=through - timedelta(days=1)
+    )
+    await periods.approve_reopening(conn, book_id, reopening, by(OTHER_PERSON, "agreed"))
+    await conn.commit()
+
+
+async def _between(sample: Sample, beside: Sample, dsn: str) -> None:
+    """Transfers with the book beside: there and back completed, both refused and returned, and one still in flight."""
+    beside.now = sample.now
+    books = {sample.book_id: sample, beside.book_id: beside}
+
+    @asynccontextmanager
+    async def connect() -> AsyncGenerator[AsyncConnection[Any]]:
+        async with await AsyncConnection.connect(dsn) as conn:
+            yield conn
+
+    def clock() -> datetime:
+        sample.now += timedelta(seconds=1)
+        return sample.now
+
+    async with AsyncExitStack() as stack:
+        writers = {
+            book_id: await stack.enter_async_context(
+                Writer(lambda: AsyncConnection.connect(dsn), book_id, clock=clock)
+            )
+            for book_id in books
+        }
+        transfers = Transfers(writers.__getitem__, connect, sample.id, clock)
+        for here, there in ((sample, beside), (beside, sample)):
+            for to_account, amount in ((WALLETS[0], 40), ("Liabilities:Nobody:Wallet", 50)):
+                terms = Transfer(
+                    sample.id(), here.book_id, there.book_id, WALLETS[0], to_account, amount, "INR"
+                )
+                await transfers.send(terms)
+        last = Transfer(sample.id(), sample.book_id, beside.book_id, WALLETS[0], WALLETS[0], 60, "INR")
+        await writers[sample.book_id].submit(await transfers.prepare(last))
+
+
+async def _derived(sample: Sample) -> None:
+    """Enough journals for a rollup; rollups and search terms of them."""
+    small = [sample.journal(f"small-{n}", pay(ESCROW, SHOP, n + 1)) for n in range(SMALL_JOURNALS)]
+    await sample.post(*small)
+    await roll_up(sample.conn, sample.book_id)
+    await index_journals(sample.conn, sample.book_id)
+    await sample.conn.commit()
