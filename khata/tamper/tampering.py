@@ -36,7 +36,7 @@ CHANGES: dict[str, tuple[str, ...]] = {
     ),
     "timestamp with time zone": ("coalesce({c} + interval '1 microsecond', '2026-11-22')",),
     "date": ("coalesce({c} + 1, '2026-11-21')",),
-    "bytea": ("set_byte({c}, 0, get_byte({c}, 0) # 1)",),
+    "bytea": ("coalesce(set_byte({c}, 0, get_byte({c}, 0) # 1), '\\x00')",),
 }
 
 

@@ -23,7 +23,6 @@ class Book:
     head: int
     accounts: int
     recorded_at: str
-    closed_through: str | None
 
 
 @dataclass(slots=True)
@@ -114,10 +113,6 @@ class JournalPass:
         )
         if self.book.recorded_at < latest:
             self.order.find("book", key, "recorded_at", self.book.recorded_at, f"{latest} or later")
-        if self.book.closed_through is not None:
-            self.order.find(
-                "book", key, "closed_through", self.book.closed_through, "none: no close is recorded"
-            )
         if self.book.accounts != len(known):
             self.order.find("book", key, "accounts", self.book.accounts, len(known))
         for number, account in enumerate(sorted(known, key=lambda a: a.id), start=1):

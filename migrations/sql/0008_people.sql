@@ -130,12 +130,14 @@ END $$;
 -- booked (ledger.adjustment_booked), in this transaction or, should that be lost, in a later one.
 CREATE FUNCTION ledger.decide_proposal(of_book integer, of_proposal uuid, of_kind text, accept boolean, who text, why text, at timestamptz)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ DECLARE number bigint; p ledger.proposal; BEGIN
+AS $$ DECLARE number bigint; top bigint; p ledger.proposal; BEGIN
   IF of_proposal IS NULL OR of_kind IS NULL OR accept IS NULL THEN
     PERFORM ledger.refuse('KH019', 'a verdict needs a proposal, its kind, and yes or no');
   END IF;
+  -- The lock first: the head that the act tells must be the one the verdict meets.
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING head INTO top;
   number := ledger.record_act(of_book, who, of_kind || CASE WHEN accept THEN '_approved' ELSE '_rejected' END,
-                              of_proposal::text, why, '{}', at);
+                              of_proposal::text, why, jsonb_build_object('head', top), at);
   SELECT * INTO p FROM ledger.proposal WHERE book_id = of_book AND proposal_id = of_proposal AND kind = of_kind;
   IF NOT FOUND THEN PERFORM ledger.refuse('KH026', format('book %s has no %s %s', of_book, of_kind, of_proposal)); END IF;
   INSERT INTO ledger.verdict (book_id, proposal_id, approved, person, reason, decided_at, act)

@@ -11,11 +11,17 @@ from uuid import UUID
 from psycopg import AsyncConnection
 
 from ledger import model as m
+from ledger.acts import By
+from ledger.adjustments import Adjustment, approve, propose
 from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import uuid7
 from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
+from ledger.periods import approve_reopening, close, propose_reopening
 from ledger.post import post
+from ledger.proposals import Kind, reject
+from ledger.rollups import roll_up
 from ledger.search import index_journals
+from tests.ledger.random_transfers import exchange
 from tests.ledger.words import AUTHORIZATIONS, ESCROW, FEES, ISSUERS, NOW, PENDING_A, PENDING_B
 
 LIMITS = [
@@ -111,6 +117,35 @@ class RandomBook:
         await self.post([self.random_journal() for _ in range(size)])
         await index_journals(self.conn, self.book_id, size - 5)  # leaves a tail without terms
         await self.conn.commit()
+
+    async def people(self) -> None:
+        """What takes two: adjustments approved, rejected and open; days closed, reopened and closed again."""
+        adjustment = Adjustment((self.pay(ESCROW, PENDING_A, 70, "INR"),), "adjusted", {"order": "17"})
+        made = [self.id() for _ in range(3)]
+        for id_ in made:
+            await propose(self.conn, self.book_id, id_, adjustment, By("asha", "ticket 4711", self.now))
+        ben = By("ben", "checked", self.now)
+        await approve(self.conn, self.book_id, made[0], ben, journal_id=self.id())
+        await reject(self.conn, self.book_id, Kind.ADJUSTMENT, made[1], ben)
+        day = self.now.date()
+        for days in (50, 30):
+            await close(
+                self.conn, self.book_id, By("asha", "month end", self.now), through=day - timedelta(days=days)
+            )
+        await self.post([self.late(60), self.late(35)])
+        again = self.id()
+        asked = By("asha", "an invoice came late", self.now)
+        await propose_reopening(self.conn, self.book_id, again, asked, through=day - timedelta(days=45))
+        await approve_reopening(self.conn, self.book_id, again, ben)
+        await self.post([self.late(35)])
+        await close(self.conn, self.book_id, ben, through=day - timedelta(days=41))
+        await self.conn.commit()
+        self.posted += 1  # the approved adjustment
+
+    def late(self, days: int) -> m.Journal:
+        at = self.now - timedelta(days=days)
+        posting = self.pay(ESCROW, PENDING_A, 5, "INR")
+        return self.journal(posting, effective_at=at, on_closed=m.OnClosed.FIRST_OPEN_DAY)
 
     async def set_limit(self) -> None:
         """A new velocity limit, or another maximum of one, or one switched off or on."""
@@ -212,6 +247,12 @@ async def random_book(
     """A book of about ``batches`` times ``size`` journals, committed."""
     book = RandomBook(conn, Random(seed))
     await book.open(name)
+    await book.people()
+    book.posted += await exchange(
+        conn, name, f"{name}-mate", now=book.now, ids=book.id, random=book.random
+    )
     for _ in range(batches):
         await book.batch(size)
+        await roll_up(conn, book.book_id, most_spans=size // 2)  # may leave some for the next time
+        await conn.commit()
     return book
