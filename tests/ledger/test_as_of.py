@@ -5,19 +5,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterator
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from random import Random
 from typing import Any, TypeVar
 
-import psycopg
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
 
-from khata.database import Database
+from khata.tamper.spans import small_spans
 from ledger import as_of
 from ledger import model as m
 from ledger.errors import InvalidEntry, NotRecorded
@@ -61,19 +59,11 @@ class Past:
 @pytest.fixture(scope="module", params=["rolled up now and then", "never rolled up"])
 def past(request: pytest.FixtureRequest, server: Any) -> Iterator[Past]:
     with server.fresh_database() as database, asyncio.Runner() as runner:
-        small_spans(database)
+        runner.run(small_spans(database.owner_dsn))
         conn = runner.run(AsyncConnection.connect(database.app_dsn))
         book = runner.run(fill(conn, rolled_up=request.param != "never rolled up"))
         yield Past(conn, book.book_id, runner.run(history(conn, book.book_id)), runner)
         runner.run(conn.close())
-
-
-def small_spans(database: Database) -> None:
-    """Spans of 2 journals, three to one of the next level: a small book has many levels."""
-    body = " RETURNS integer LANGUAGE sql IMMUTABLE RETURN "
-    with closing(psycopg.connect(database.owner_dsn, autocommit=True)) as owner:
-        owner.execute("CREATE OR REPLACE FUNCTION ledger.span_journals()" + body + "2")
-        owner.execute("CREATE OR REPLACE FUNCTION ledger.span_fan()" + body + "3")
 
 
 async def fill(conn: AsyncConnection[Any], *, rolled_up: bool) -> RandomBook:
