@@ -10,6 +10,7 @@ from psycopg import AsyncConnection
 from khata.database import Database
 from khata.tamper.sample import sample_book
 from khata.tamper.schema import Table, defenceless, tables
+from khata.tamper.spans import small_spans
 from khata.tamper.tampering import KINDS, Forger, NoSuchRow, Outcome, Tampering, plan
 from ledger.audit import audit
 from ledger.audit.protection import PROVABLE_ROWS, UNPROVABLE
@@ -54,6 +55,7 @@ class TamperTest:
 
 async def tamper_test(scratch: Database, progress: Progress | None = None) -> TamperTest:
     """Fill ``scratch`` (empty, thrown away by the caller) with a sample book and tamper with all of it."""
+    await small_spans(scratch.owner_dsn)
     book_id = await sample_book(scratch.app_dsn)
     async with await AsyncConnection.connect(scratch.audit_dsn) as conn:
         clean = not any(result.found for result in await audit(conn, book_id))
