@@ -120,8 +120,39 @@ def journals(draw: st.DrawFn, words: Words) -> m.Journal:
         ),
         description=draw(TEXTS),
         metadata=draw(METADATA),
+        on_closed=draw(st.sampled_from(m.OnClosed)),
         reverses=draw(st.integers(1, words.head + 2)) if form == "reversal" else None,
     )
+
+
+@st.composite
+def sets_of_holds(draw: st.DrawFn, words: Words) -> m.Unit:
+    """Several operations on live holds at once, some of them on one hold: they stand or fall together."""
+    ids = draw(st.lists(st.sampled_from(words.live), min_size=2, max_size=4))
+    end = draw(st.sampled_from(["capture", "release", "mixed"]))
+    actions = [draw(_ends(words, hold_id, end)) for hold_id in ids]
+    journals: list[m.Journal] = []
+    for action in actions:
+        id_ = words.new_id()
+        journals.append(m.Journal(id_, "ending", m.Source("test", f"s{words.numbers}", "done"), hold=action))
+    return m.Unit(tuple(journals))
+
+
+def _ends(words: Words, hold_id: UUID, end: str) -> st.SearchStrategy[m.HoldAction]:
+    release = st.builds(m.Release, st.just(hold_id), st.none() | AMOUNTS)
+    capture = st.builds(m.Capture, st.just(hold_id), AMOUNTS, st.booleans())
+    if end == "mixed":
+        return st.one_of(
+            release, capture, st.builds(m.Increase, st.just(hold_id), AMOUNTS), captures(words, hold_id)
+        )
+    return capture if end == "capture" else release
+
+
+LIMIT_KINDS = st.tuples(
+    st.sampled_from(["debit", "credit"]),
+    st.sampled_from(["sum", "sum", "count"]),
+    st.sampled_from(["minute", "hour", "day", "week", "month"]),
+)
 
 
 @st.composite
@@ -170,6 +201,8 @@ def batches(words: Words) -> st.SearchStrategy[list[m.Unit]]:
         if words.said
         else new_units(words)
     )
+    if len(words.live) > 1:
+        unit = st.one_of(unit, unit, unit, sets_of_holds(words))
     return st.lists(unit, min_size=1, max_size=6)
 
 

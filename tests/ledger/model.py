@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -76,6 +76,28 @@ class AccountTerms:
     status: str = "open"
 
 
+@dataclass(frozen=True)
+class Limit:
+    """A velocity limit as it was set once ``after`` journals stood."""
+
+    after: int
+    path: str
+    currency: str
+    name: str
+    side: str
+    measure: str
+    window: str
+    maximum: int
+    active: bool
+
+    def counts(self, line: Line) -> int:
+        """What a line uses of it."""
+        path = line.debit if self.side == "debit" else line.credit
+        if line.pending or (path, line.currency) != (self.path, self.currency):
+            return 0
+        return 1 if self.measure == "count" else line.amount
+
+
 Outcome = tuple[str, dict[str, Any]]
 
 
@@ -87,6 +109,7 @@ class LedgerModel:
     accounts: dict[tuple[str, str], AccountTerms]
     entries: list[Entry] = field(default_factory=list)
     closed_through: date | None = None
+    limits: list[Limit] = field(default_factory=list)
 
     # ------------------------------------------------------------ folding
 
@@ -161,14 +184,11 @@ class LedgerModel:
         return "posted", {"seqs": seqs, "ids": tuple(j.id for j in unit.journals), "replayed": False}
 
     def _append_journal(self, journal: m.Journal) -> None:
-        effective_at = journal.effective_at or self.clock
         lines = (*self._mirror(journal), *self._of_hold(journal.hold), *_own_lines(journal))
         for line in lines:
             self._check_account(line.debit, line)
             self._check_account(line.credit, line)
-        day = effective_at.astimezone(UTC).date()
-        if self.closed_through is not None and day <= self.closed_through:
-            raise Refused("period_closed", effective_on=day, closed_through=self.closed_through)
+        effective_at = self._effective_at(journal)
         # Line by line: the floor holds after each of them, not only at the end.
         booked: tuple[Line, ...] = ()
         for line in lines:
@@ -177,7 +197,18 @@ class LedgerModel:
                 line = line._replace(amount=self._as_available(before, line), up_to=False)
             self._check_floors(before, line)
             booked = (*booked, line)
+        self._check_limits(Entry(journal, self.clock, effective_at, booked))
         self.entries.append(Entry(journal, self.clock, effective_at, booked))
+
+    def _effective_at(self, journal: m.Journal) -> datetime:
+        effective_at = (journal.effective_at or self.clock).astimezone(UTC)
+        if self.closed_through is None or effective_at.date() > self.closed_through:
+            return effective_at
+        if journal.effective_at is not None and journal.on_closed is m.OnClosed.FIRST_OPEN_DAY:
+            day = self.closed_through + timedelta(days=1)
+            return datetime(day.year, day.month, day.day, tzinfo=UTC)
+        facts = {"effective_on": effective_at.date(), "closed_through": self.closed_through}
+        raise Refused("period_closed", **facts)
 
     def _check_account(self, path: str, line: Line) -> None:
         terms = self.accounts.get((path, line.currency))
@@ -213,6 +244,66 @@ class LedgerModel:
                 raise Refused("insufficient_funds", account=path, currency=line.currency, **facts)
             amounts.append(available - floor)
         return min(amounts)
+
+    # ------------------------------------------------------------ velocity limits
+
+    def limit_at(self, path: str, currency: str, name: str, seq: int) -> Limit | None:
+        """The limit that journal ``seq`` is judged by; None if there is none, or it is not active."""
+        found = [
+            limit
+            for limit in self.limits
+            if (limit.path, limit.currency, limit.name) == (path, currency, name) and limit.after < seq
+        ]
+        return found[-1] if found and found[-1].active else None
+
+    def used(self, limit: Limit, start: datetime) -> int:
+        """What the journals so far have used of one window, while the limit was active."""
+        total = 0
+        for seq, entry in enumerate(self.entries, 1):
+            then = self.limit_at(limit.path, limit.currency, limit.name, seq)
+            if then is not None and window_start(then.window, entry.recorded_at) == start:
+                total += sum(then.counts(line) for line in entry.lines)
+        return total
+
+    def uses(self) -> dict[tuple[str, str, str, datetime], int]:
+        """Every window of every limit of which something has been used."""
+        starts = {
+            (limit, window_start(limit.window, entry.recorded_at))
+            for limit in self.limits
+            for entry in self.entries
+        }
+        used = {(at.path, at.currency, at.name, start): self.used(at, start) for at, start in starts}
+        return {window: amount for window, amount in used.items() if amount}
+
+    def _check_limits(self, entry: Entry) -> None:
+        """Line by line, the debited account first, an account's limits by name."""
+        for count, line in enumerate(entry.lines):
+            before = replace(self, entries=[*self.entries, replace(entry, lines=entry.lines[:count])])
+            for path in (line.debit, line.credit):
+                for name in sorted({limit.name for limit in self.limits}):
+                    limit = self.limit_at(path, line.currency, name, len(self.entries) + 1)
+                    needed = limit.counts(line) if limit else 0
+                    if limit is None or not needed:
+                        continue
+                    start = window_start(limit.window, entry.recorded_at)
+                    used = before.used(limit, start)
+                    if used + needed > limit.maximum:
+                        facts = {"used": used, "maximum": limit.maximum, "needed": needed}
+                        names = {"account": path, "currency": line.currency, "limit": name}
+                        raise Refused("velocity_exceeded", **names, window_start=start, **facts)
+
+    def set_limit(self, limit: Limit, now: datetime) -> str | None:
+        """The rule that forbids it; None once it is so."""
+        if self.accounts[limit.path, limit.currency].status == "closed":
+            return "closed"
+        for old in self.limits:
+            if (old.path, old.currency, old.name) == (limit.path, limit.currency, limit.name) and (
+                (old.side, old.measure, old.window) != (limit.side, limit.measure, limit.window)
+            ):
+                return "limit_fixed"
+        self.clock = max(self.clock, now)
+        self.limits.append(limit)
+        return None
 
     # ------------------------------------------------------------ reversals and holds
 
@@ -289,8 +380,20 @@ def says_the_same(journal: m.Journal, entry: Entry) -> bool:
         == (stands.kind, stands.description, dict(stands.metadata))
         and (journal.postings, journal.hold, journal.reverses)
         == (stands.postings, stands.hold, stands.reverses)
-        and journal.effective_at in (None, entry.effective_at)
+        and journal.effective_at in (None, stands.effective_at or entry.effective_at)
     )
+
+
+def window_start(window: str, at: datetime) -> datetime:
+    """The beginning of the calendar's window in UTC; a week begins on Monday."""
+    day = at.replace(hour=0, minute=0, second=0, microsecond=0)
+    return {
+        "minute": at.replace(second=0, microsecond=0),
+        "hour": at.replace(minute=0, second=0, microsecond=0),
+        "day": day,
+        "week": day - timedelta(days=day.weekday()),
+        "month": day.replace(day=1),
+    }[window]
 
 
 def _own_lines(journal: m.Journal) -> Iterator[Line]:

@@ -12,6 +12,7 @@ import secrets
 from dataclasses import asdict, fields, replace
 from datetime import date, timedelta
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import pytest
@@ -30,9 +31,12 @@ from khata.database import Database
 from ledger import errors
 from ledger import model as m
 from ledger.books import change_account, create_book, open_accounts
+from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
+from ledger.load import load
 from ledger.post import post
+from ledger.state import State
 from tests import strategies as draw
-from tests.ledger.model import AccountTerms, LedgerModel, Outcome
+from tests.ledger.model import AccountTerms, LedgerModel, Limit, Outcome
 from tests.ledger.recompute import differences
 from tests.ledger.words import AUTHORIZATIONS, CREDIT_WALLET, ESCROW, FEES, ISSUERS, NOW, PENDING_A, WALLET
 
@@ -97,6 +101,24 @@ def outcome(result: m.Result) -> Outcome:
     return result.code, {f.name: getattr(result, f.name) for f in fields(result)}
 
 
+# What the database repeats by itself, and how it says so.
+REPEATED = {
+    "insufficient_funds": "KH006",
+    "account_frozen": "KH007",
+    "account_closed": "KH007",
+    "period_closed": "KH002",
+    "velocity_exceeded": "KH020",
+}
+
+
+async def _blind(*given: Any, **more: Any) -> State:
+    state = await load(*given, **more)
+    for account in state.accounts.values():
+        account.floor, account.status = None, "open"
+    state.limits, state.closed_through = {}, None
+    return state
+
+
 class LedgerMachine(RuleBasedStateMachine):
     def __init__(self, driver: Driver) -> None:
         super().__init__()
@@ -118,6 +140,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), tick=draw.TICKS)
     def post_a_batch(self, data: st.DataObject, tick: timedelta) -> None:
+        self._batch(data, tick)
+
+    @rule(data=st.data())
+    def post_another_soon_after(self, data: st.DataObject) -> None:
+        self._batch(data, timedelta(seconds=1))
+
+    def _batch(self, data: st.DataObject, tick: timedelta) -> None:
         self.words.now += tick
         units = data.draw(draw.batches(self.words), label="batch")
         real = [outcome(r) for r in self.driver.run(self._post(units, keep=True))]
@@ -184,11 +213,81 @@ class LedgerMachine(RuleBasedStateMachine):
         except errors.FactRefused as refused:
             await conn.rollback()
             return refused.rule
-        except errors.DatabaseRefused as refused:
+        except errors.AccountClosed:
             await conn.rollback()
-            return {"KH012": "closed"}[refused.sqlstate]
+            return "closed"
         await conn.commit()
         return None
+
+    @rule(
+        key=st.sampled_from([*KEYS, *[(ESCROW, "INR"), (WALLET, "INR"), (PENDING_A, "INR")] * 6]),
+        tick=draw.TICKS,
+        name=st.sampled_from(["a", "b", "b_2"]),
+        kind=draw.LIMIT_KINDS,
+        same=st.integers(0, 3),
+        maximum=st.sampled_from([0, 1, 20, 60, 300]),
+        active=st.sampled_from([True, True, True, False]),
+    )
+    def set_a_limit(
+        self,
+        key: tuple[str, str],
+        tick: timedelta,
+        name: str,
+        kind: tuple[str, str, str],
+        same: int,
+        maximum: int,
+        active: bool,
+    ) -> None:
+        self.words.now += tick
+        for old in self.model.limits:
+            if (old.path, old.currency, old.name) == (*key, name) and same:
+                kind = old.side, old.measure, old.window
+        limit = Limit(len(self.model.entries), *key, name, *kind, maximum, active)
+        rule_ = self.model.set_limit(limit, self.words.now)
+        assert self.driver.run(self._set_limit(limit)) == rule_
+
+    async def _set_limit(self, limit: Limit) -> str | None:
+        conn = self.driver.app
+        terms = LimitTerms(
+            limit.name,
+            Side(limit.side),
+            Measure(limit.measure),
+            limit.maximum,
+            Window(limit.window),
+            limit.active,
+        )
+        who = {"now": self.words.now, "reason": "test", "person": "tester"}
+        try:
+            await set_limit(conn, self.book_id, limit.path, limit.currency, terms, **who)
+        except (errors.AccountClosed, errors.LimitFixed) as refused:
+            await conn.rollback()
+            return "closed" if isinstance(refused, errors.AccountClosed) else refused.code
+        await conn.commit()
+        return None
+
+    @rule(data=st.data())
+    def what_python_would_let_through_the_database_refuses(self, data: st.DataObject) -> None:
+        """Posted by a ledger that is blind to floors, limits, statuses and closed days, as the application."""
+        holds, live = list(self.words.holds), list(self.words.live)
+        unit = data.draw(draw.new_units(self.words), label="blindly")
+        self.words.holds, self.words.live = holds, live
+        trial = replace(self.model, entries=list(self.model.entries))
+        [(code, _)] = trial.post([unit], self.words.now)
+        if code not in REPEATED:
+            return
+        result = self.driver.run(self._post_blindly(unit))
+        # A refusal: something else is wrong with it, too.
+        assert isinstance(result, errors.Refusal) or result in REPEATED.values()
+
+    async def _post_blindly(self, unit: m.Unit) -> m.Result | str:
+        """Never kept; the database's SQLSTATE if it refuses."""
+        with patch("ledger.post.load", _blind):
+            try:
+                [result] = await self._post([unit], keep=False)
+            except errors.DatabaseRefused as refused:
+                await self.driver.app.rollback()
+                return refused.sqlstate
+            return result
 
     @precondition(lambda self: self.model.entries)
     @rule(days=st.sampled_from([-4, -3, -3, -2, -2, -1, 0]))
@@ -224,6 +323,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {h[0]: tuple(h[1:]) for h in holds} == {
             id_: self.model.fate(id_) for id_ in self.model.hold_ids()
         }
+        used = self.driver.rows(
+            "SELECT path, currency, name, window_start, used FROM ledger.limit_use"
+            " JOIN ledger.account USING (book_id, account_id) WHERE book_id = %s",
+            self.book_id,
+        )
+        assert {tuple(window): amount for *window, amount in used} == self.model.uses()
         [book] = self.driver.rows(
             "SELECT head, recorded_at FROM ledger.book WHERE book_id = %s", self.book_id
         )
