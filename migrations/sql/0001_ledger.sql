@@ -125,7 +125,6 @@ CREATE TABLE ledger.journal (
   CONSTRAINT journal_source UNIQUE (book_id, source_id, source_type, source_event)
 );
 CREATE UNIQUE INDEX journal_reverses ON ledger.journal (book_id, reverses) WHERE reverses IS NOT NULL;
-CREATE INDEX journal_kind ON ledger.journal (book_id, kind, seq);
 
 -- One row is one debit/credit pair of one amount in one currency: what does not balance cannot be written. A row that
 -- lacks one of the two sides, the amount, the currency or the layer breaks the check of that name (with our SQLSTATE).
