@@ -19,6 +19,7 @@ from api.oauth.keys import rotate_if_due
 from api.secrets import ApiSecrets
 from gateway import funds, recovery
 from gateway.core import Gateway
+from gateway.transfers import between_books
 from khata.holds import expire_ledger_holds
 from khata.indexing import index_new_journals
 
@@ -48,6 +49,7 @@ def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
 
     every(EVERY_SECOND, "recover", lambda: recovery.recover_due(gw, limit=BATCH))
     every(EVERY_SECOND, "expire_payments", lambda: recovery.expire_due(gw))
+    every(EVERY_SECOND, "carry_transfers", lambda: between_books(gw).recover())
     every(EVERY_SECOND, "expire_holds", lambda: expire_ledger_holds(gw, limit=BATCH))
     every(EVERY_SECOND, "index_journals", lambda: index_new_journals(gw))
     every(EVERY_MINUTE, "release_funds", lambda: funds.release_due(gw, on=gw.clock().date()))

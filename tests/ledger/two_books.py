@@ -50,6 +50,9 @@ class TwoBooks:
     async def open(self) -> AsyncConnection[Any]:
         return await AsyncConnection.connect(self.database.app_dsn)
 
+    async def open_as_superuser(self) -> AsyncConnection[Any]:
+        return await AsyncConnection.connect(self.database.admin_dsn)
+
     @contextlib.asynccontextmanager
     async def connect(self) -> AsyncGenerator[AsyncConnection[Any]]:
         async with await self.open() as conn:
