@@ -17,12 +17,16 @@ from tests.crash.clerk import clock, read_logs, unit
 
 @dataclass(frozen=True)
 class Verdict:
-    """``unknown``: tried, and its clerk never learnt what became of it; ``stood`` of them had been committed."""
+    """``unknown``: tried, and its clerk never learnt what became of it; ``stood`` of them had been committed.
+
+    ``settled``: every unknown, said again by now.
+    """
 
     acknowledged: int
     unknown: int
     stood: int
     lost: tuple[str, ...]
+    settled: frozenset[str] = frozenset()
 
     def __str__(self) -> str:
         return (
@@ -31,15 +35,18 @@ class Verdict:
         )
 
 
-async def judge(conn: AsyncConnection[Any], book_id: int, logs: Sequence[Path]) -> Verdict:
-    """Compare and settle. No clerk is alive; asserts that each unknown stands exactly once afterwards."""
+async def judge(conn: AsyncConnection[Any], book_id: int, logs: Sequence[Path], before: Verdict) -> Verdict:
+    """Compare and settle what is unknown since ``before``; figures are those of the whole run.
+
+    No clerk is alive. Asserts that each unknown stands exactly once afterwards.
+    """
     tried, acknowledged = read_logs(*logs)
     # The dead ones' last transactions have ended once the lock is ours.
     await conn.execute("UPDATE ledger.book SET recorded_at = recorded_at WHERE book_id = %s", [book_id])
     stored = await _stored(conn, book_id)
     lost = sorted(source for source, seq in acknowledged.items() if stored.get(source) != seq)
     assert stored.keys() <= tried, "the book has what nobody tried"
-    unknown = sorted(tried - acknowledged.keys())
+    unknown = sorted(tried - acknowledged.keys() - before.settled)
     for start in range(0, len(unknown), 4000):
         said = unknown[start : start + 4000]
         results = await post(conn, book_id, [unit(source) for source in said], now=clock())
@@ -50,7 +57,13 @@ async def judge(conn: AsyncConnection[Any], book_id: int, logs: Sequence[Path]) 
     if not lost:
         assert (await _stored(conn, book_id)).keys() == tried
         await conn.commit()
-    return Verdict(len(acknowledged), len(unknown), sum(source in stored for source in unknown), tuple(lost))
+    return Verdict(
+        len(acknowledged),
+        before.unknown + len(unknown),
+        before.stood + sum(source in stored for source in unknown),
+        tuple(lost),
+        before.settled.union(unknown),
+    )
 
 
 async def _stored(conn: AsyncConnection[Any], book_id: int) -> dict[str, int]:

@@ -155,7 +155,7 @@ class Run:
         self.kills["writer"] += len(self._clerks)
         self._dismiss()
         async with await self._connect() as conn:
-            self.verdict = await judge(conn, self.book_id, self._logs)
+            self.verdict = await judge(conn, self.book_id, self._logs, self.verdict)
             assert self.verdict.lost == (), f"acknowledged and lost: {self.verdict.lost[:9]}"
             if self.cycle == self.cycles:
                 await assert_sound(conn, self.book_id)
@@ -176,7 +176,7 @@ class Run:
         await conn.close()
         self.power.on()
         async with await self._connect() as conn:
-            return await judge(conn, self.book_id, [*self._logs, log.path])
+            return await judge(conn, self.book_id, [*self._logs, log.path], self.verdict)
 
     async def _connect(self) -> AsyncConnection[Any]:
         return await AsyncConnection.connect(self.database.app_dsn)
