@@ -23,7 +23,17 @@ from api.oauth import routes as oauth
 from api.operation import ApiRequest
 from api.policy import Authorize, check_policies, public
 from api.problems import answer_problem
-from api.routes import accounts, checkout, exports, health, holds, journals, payments
+from api.routes import (
+    accounts,
+    checkout,
+    exports,
+    health,
+    holds,
+    journals,
+    payments,
+    reports,
+    statements,
+)
 
 STATIC = Path(__file__).parent / "static"
 DOCS_PAGE = (STATIC / "docs" / "index.html").read_bytes()
@@ -35,6 +45,7 @@ BODY_LIMIT = 65_536
 ROUTES = (
     *(*oauth.routes, *health.routes, *payments.routes, *checkout.routes),
     *(*holds.routes, *accounts.routes, *journals.routes, *exports.routes),
+    *(*statements.routes, *reports.routes),
 )
 
 

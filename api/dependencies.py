@@ -69,6 +69,11 @@ class AppDependencies:
         return asyncio.Semaphore(3)
 
     @cached_property
+    def documents(self) -> asyncio.Semaphore:
+        """How many statements may be written at a time: each keeps a connection for as long as somebody reads it."""
+        return asyncio.Semaphore(4)
+
+    @cached_property
     def home_books(self) -> dict[UUID, int]:
         """Home book by merchant, as far as asked for: it never changes."""
         return {}

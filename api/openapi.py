@@ -35,6 +35,7 @@ _PATH_PARAMETERS = {
     "refund_id": ("The refund's id", "re_01kb0n7d1ve2p9a4x8m3q6s5tz"),
     "hold_id": ("The hold's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0aa"),
     "journal_id": ("The journal's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0ab"),
+    "proposal_id": ("The proposal's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0ac"),
     "account": ("The account's path", "Liabilities:Customer:c42:Wallet"),
 }
 
@@ -197,9 +198,11 @@ def _responses(handler: HTTPRouteHandler, policy: Policy, operation: Operation) 
 
 
 def _success(operation: Operation) -> dict[str, Any]:
+    files = operation.answer if isinstance(operation.answer, tuple) else operation.media_types
+    found: dict[str, Any] = {media_type: {"schema": {"type": "string"}} for media_type in files}
     if isinstance(operation.answer, tuple):
-        return {media_type: {"schema": {"type": "string"}} for media_type in operation.answer}
-    return {JSON: {"schema": {"$ref": _REF.format(model=operation.answer.__name__)}}}
+        return found
+    return {JSON: {"schema": {"$ref": _REF.format(model=operation.answer.__name__)}}} | found
 
 
 def _schemas(operations: Iterable[Operation]) -> dict[str, Any]:

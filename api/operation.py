@@ -35,6 +35,7 @@ class Operation:
     """``body`` and ``query``: the models that judge them; ``answer``: a view, or the media types of raw bytes.
 
     ``problems``: the statuses beside those that every operation may answer with. ``form``: the body is a form.
+    ``media_types``: of the other forms that the answer may be asked for in.
     """
 
     summary: str
@@ -45,6 +46,7 @@ class Operation:
     problems: tuple[int, ...] = ()
     form: bool = False
     idempotent: bool = False
+    media_types: tuple[str, ...] = ()
 
 
 class RouteArguments(TypedDict):
@@ -74,9 +76,11 @@ def reads(
     audience: Audience = Audience.ANY,
     query: type[BaseModel] | None = None,
     problems: tuple[int, ...] = (404,),
+    media_types: tuple[str, ...] = (),
 ) -> RouteArguments:
     """A GET that changes nothing."""
-    return declares(Policy(scope, audience), Operation(summary, tag, answer, query=query, problems=problems))
+    operation = Operation(summary, tag, answer, query=query, problems=problems, media_types=media_types)
+    return declares(Policy(scope, audience), operation)
 
 
 def changes(

@@ -1,16 +1,14 @@
-"""Balances, accounts and statements."""
+"""Balances and accounts."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 
 from litestar import Response, get
-from litestar.params import FromPath
 
 from api.answers import view
 from api.books import sight_of
 from api.operation import ApiRequest, reads
-from api.paths import account_in
 from api.policy import Audience, Scope
 from api.schemas.ledger import (
     AccountList,
@@ -18,11 +16,8 @@ from api.schemas.ledger import (
     AccountView,
     BalanceSheet,
     MerchantBalance,
-    StatementQuery,
-    StatementView,
 )
 from ledger import read
-from ledger.errors import AccountUnknown
 
 _TAG = "Accounts"
 _FIGURES = ("Pending", "Available", "Reserve", "Disputed")
@@ -75,24 +70,4 @@ async def list_accounts(request: ApiRequest) -> Response[bytes]:
     return view(AccountList.model_construct(data=[AccountView.of(balance) for balance in found]))
 
 
-@get(
-    "/v1/accounts/{account:str}/statement",
-    **reads(Scope.ACCOUNTS_READ, "An account's statement", _TAG, StatementView, query=StatementQuery),
-)
-async def get_statement(request: ApiRequest, account: FromPath[str]) -> Response[bytes]:
-    """The lines of one account in one currency, oldest first, each with the balance after it."""
-    asked = request.asked(StatementQuery)
-    sight = await sight_of(request.deps, request.auth, asked.book)
-    async with request.deps.pool.connection() as conn:
-        found = await read.statement(
-            *(conn, sight.book_id, account_in(account, asked.currency), asked.currency),
-            after=asked.after,
-            limit=asked.limit,
-            owner=sight.owner,
-        )
-    if found is None:
-        raise AccountUnknown(account, asked.currency)
-    return view(StatementView.of(found))
-
-
-routes = (get_balance, list_accounts, get_statement)
+routes = (get_balance, list_accounts)

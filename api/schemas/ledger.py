@@ -1,4 +1,4 @@
-"""Accounts, statements and journals as they are read. Balances are signed by the account's normal side."""
+"""Accounts and journals as they are read. Balances are signed by the account's normal side."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from api.schemas.base import (
     View,
 )
 from ledger import search
-from ledger.read import Balance, JournalView, PostingView, Statement, StatementLine
+from ledger.read import Balance, JournalView, PostingView
 
 BookNumber = Annotated[
     int | None,
@@ -39,12 +39,6 @@ class BookQuery(Closed):
 
 class AccountsQuery(BookQuery):
     prefix: Annotated[AccountPath | None, Field(description="Only this account and those below it")] = None
-
-
-class StatementQuery(BookQuery):
-    currency: CurrencyCode
-    after: Annotated[Cursor | None, Field(description="Lines after it: the `next` of the page before")] = None
-    limit: PageSize = 100
 
 
 class JournalsQuery(BookQuery):
@@ -132,67 +126,6 @@ class BalanceSheet(View):
 
     merchant: str
     data: list[MerchantBalance]
-
-
-class LineView(View):
-    """`amount` is signed by the account's normal side; `posted`, `available` and `incoming` are those after it."""
-
-    seq: int
-    journal: UUID
-    journal_seq: int
-    kind: str
-    layer: Literal["posted", "pending"]
-    amount: int
-    posted: int
-    available: int
-    incoming: int
-    counter_account: str
-    description: str
-    metadata: dict[str, str]
-    effective_at: Instant
-    recorded_at: Instant
-
-    @classmethod
-    def of(cls, line: StatementLine) -> Self:
-        return cls.model_construct(
-            seq=line.seq,
-            journal=line.journal_id,
-            journal_seq=line.journal_seq,
-            kind=line.kind,
-            layer=line.layer,
-            amount=line.amount,
-            posted=line.posted,
-            available=line.available,
-            incoming=line.incoming,
-            counter_account=line.counter_account,
-            description=line.description,
-            metadata=dict(line.metadata),
-            effective_at=line.effective_at,
-            recorded_at=line.recorded_at,
-        )
-
-
-class StatementView(View):
-    """Oldest line first. `opening` and `closing` are the posted balances around the lines shown; `next` is the
-    `after` of the following page, null at the end."""
-
-    account: AccountPath
-    currency: CurrencyCode
-    opening: int
-    closing: int
-    lines: list[LineView]
-    next: str | None
-
-    @classmethod
-    def of(cls, statement: Statement) -> Self:
-        return cls.model_construct(
-            account=statement.path,
-            currency=statement.currency,
-            opening=statement.opening,
-            closing=statement.closing,
-            lines=[LineView.of(line) for line in statement.lines],
-            next=statement.next,
-        )
 
 
 class PostingEntry(View):

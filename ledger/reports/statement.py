@@ -7,6 +7,7 @@ Pending lines are no part of it: they move no posted balance. What is known is f
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -64,8 +65,13 @@ class StatementWriter(Protocol):
 async def written(
     writer: StatementWriter, pages: AsyncIterator[Sequence[StatementEntry]]
 ) -> AsyncGenerator[bytes]:
-    """The file of one statement, chunk by chunk. One that is cut short by an error has no end."""
-    yield writer.begin()
+    """The file of one statement, chunk by chunk, none of them empty. One cut short by an error has no end.
+
+    Drawing is work for a processor: it is done in a thread, beside the loop that answers others.
+    """
+    if begin := writer.begin():
+        yield begin
     async for page in pages:
-        yield writer.entries(page)
-    yield writer.end()
+        if drawn := await asyncio.to_thread(writer.entries, page):
+            yield drawn
+    yield await asyncio.to_thread(writer.end)

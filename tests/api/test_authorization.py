@@ -97,6 +97,7 @@ async def world_of(api: Api) -> World:
     }
     for whose in paths.values():
         whose["refund_id"] = ids.public(ids.REFUND, MISSING)  # a refund needs a bank: test_payments
+        whose["proposal_id"] = str(MISSING)  # the platform's alone: test_people
     return World(api, mine, other, paths)
 
 
@@ -115,6 +116,7 @@ BODIES: dict[str, Any] = {
 QUERIES: dict[str, dict[str, str]] = {
     "GET /v1/accounts/{account}/statement": {"currency": "INR"},
     "GET /v1/accounts": {"prefix": "{account}"},
+    "GET /v1/reports/income-statement": {"from": "2026-11-01", "to": "2026-11-30"},
 }
 
 

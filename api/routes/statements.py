@@ -1,0 +1,137 @@
+"""Statements: an account's lines as JSON pages, or a whole statement as a file."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import date, datetime
+from typing import Any
+
+from litestar import Response, get
+from litestar.params import FromPath
+from litestar.response import Stream
+
+from api.answers import view
+from api.books import Sight, sight_of
+from api.dependencies import AppDependencies
+from api.documents.formats import FORMATS, headers
+from api.errors import RateLimited
+from api.operation import ApiRequest, reads
+from api.paths import account_in
+from api.policy import Scope
+from api.schemas.statements import StatementQuery, StatementView
+from ledger import as_of, read
+from ledger.errors import AccountUnknown
+from ledger.reports.load import check_period, open_statement, statement_pages
+from ledger.reports.statement import StatementHead, StatementWriter, written
+
+_BUSY_S = 5
+
+
+@get(
+    "/v1/accounts/{account:str}/statement",
+    **reads(
+        Scope.ACCOUNTS_READ,
+        "An account's statement",
+        "Accounts",
+        StatementView,
+        query=StatementQuery,
+        media_types=tuple(format.media_type for format in FORMATS.values()),
+    ),
+)
+async def get_statement(request: ApiRequest, account: FromPath[str]) -> Response[Any]:
+    """The lines of one account in one currency, oldest first, each with the balance after it. Files hold posted lines
+    only; one that is cut short ends without its last chunk."""
+    asked = request.asked(StatementQuery)
+    sight = await sight_of(request.deps, request.auth, asked.book)
+    path = account_in(account, asked.currency)
+    if asked.format != "json" and asked.period is not None:
+        return await statement_file(
+            *(request.deps, sight, path, asked.currency, asked.period),
+            known=asked.known_as_of,
+            format=asked.format,
+        )
+    return view(StatementView.of(await _page(request.deps, sight, path, asked)))
+
+
+async def _page(
+    deps: AppDependencies, sight: Sight, path: str, asked: StatementQuery
+) -> read.Statement | as_of.EffectiveStatement:
+    wanted = (sight.book_id, path, asked.currency)
+    async with deps.pool.connection() as conn:
+        if asked.period is None:
+            found = await read.statement(
+                conn, *wanted, after=asked.after, limit=asked.limit, owner=sight.owner
+            )
+        else:
+            first, last = asked.period
+            check_period(first, last)
+            found = await as_of.statement(
+                *(conn, *wanted),
+                first=first,
+                last=last,
+                known=asked.known_as_of,
+                after=asked.after,
+                limit=asked.limit,
+                owner=sight.owner,
+            )
+    if found is None:
+        raise AccountUnknown(path, asked.currency)
+    return found
+
+
+async def statement_file(
+    deps: AppDependencies,
+    sight: Sight,
+    path: str,
+    currency: str,
+    period: tuple[date, date],
+    *,
+    format: str,
+    known: int | datetime | None = None,
+) -> Stream:
+    """A whole statement in one of ``FORMATS``, streamed. Raises ``AccountUnknown`` and what the format refuses."""
+    first, last = period
+    async with deps.pool.connection() as conn:
+        head = await open_statement(
+            *(conn, sight.book_id, path, currency),
+            first=first,
+            last=last,
+            made_at=deps.clock(),
+            known=known,
+            owner=sight.owner,
+        )
+    if head is None:
+        raise AccountUnknown(path, currency)
+    made = FORMATS[format]
+    chunks = _chunks(deps, head, made.writer(head))
+    # The first chunk is made before the answer begins, so that a refusal can still be a problem document.
+    opening = await anext(chunks)
+    return Stream(_whole(opening, chunks), media_type=made.media_type, headers=headers(head, made))
+
+
+async def _chunks(
+    deps: AppDependencies, head: StatementHead, writer: StatementWriter
+) -> AsyncGenerator[bytes]:
+    if deps.documents.locked():
+        raise RateLimited(_BUSY_S)
+    async with deps.documents, deps.pool.connection() as conn:
+        await conn.set_autocommit(
+            True
+        )  # no transaction that idles between chunks: what is known is fixed already
+        try:
+            async with aclosing(statement_pages(conn, head)) as pages:
+                async for chunk in written(writer, pages):
+                    yield chunk
+        finally:
+            await conn.set_autocommit(False)
+
+
+async def _whole(opening: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    async with aclosing(rest):
+        yield opening
+        async for chunk in rest:
+            yield chunk
+
+
+routes = (get_statement,)
