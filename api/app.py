@@ -25,12 +25,15 @@ from api.policy import Authorize, check_policies, public
 from api.problems import answer_problem
 from api.routes import (
     accounts,
+    acts,
+    adjustments,
     checkout,
     exports,
     health,
     holds,
     journals,
     payments,
+    periods,
     reports,
     statements,
 )
@@ -46,6 +49,7 @@ ROUTES = (
     *(*oauth.routes, *health.routes, *payments.routes, *checkout.routes),
     *(*holds.routes, *accounts.routes, *journals.routes, *exports.routes),
     *(*statements.routes, *reports.routes),
+    *(*adjustments.routes, *periods.routes, *acts.routes),
 )
 
 

@@ -38,6 +38,12 @@ class Scope(StrEnum):
     ACCOUNTS_READ = "accounts:read"
     JOURNALS_READ = "journals:read"
     EXPORTS_READ = "exports:read"
+    ADJUSTMENTS_READ = "adjustments:read"
+    ADJUSTMENTS_WRITE = "adjustments:write"
+    PERIODS_READ = "periods:read"
+    PERIODS_WRITE = "periods:write"
+    APPROVALS_WRITE = "approvals:write"
+    ACTS_READ = "acts:read"
 
 
 SCOPE_MEANING = {
@@ -49,8 +55,20 @@ SCOPE_MEANING = {
     Scope.ACCOUNTS_READ: "Read accounts, balances and statements",
     Scope.JOURNALS_READ: "Read journals",
     Scope.EXPORTS_READ: "Export the whole journal of a book",
+    Scope.ADJUSTMENTS_READ: "Read manual adjustments",
+    Scope.ADJUSTMENTS_WRITE: "Propose manual adjustments",
+    Scope.PERIODS_READ: "Read which periods are closed",
+    Scope.PERIODS_WRITE: "Close periods and propose to reopen them",
+    Scope.APPROVALS_WRITE: "Approve or reject what others proposed",
+    Scope.ACTS_READ: "Read the log of what people did",
 }
-MERCHANT_SCOPES = frozenset(Scope) - {Scope.EXPORTS_READ}
+PLATFORM_ONLY = frozenset(
+    {
+        *(Scope.EXPORTS_READ, Scope.ADJUSTMENTS_READ, Scope.ADJUSTMENTS_WRITE, Scope.PERIODS_READ),
+        *(Scope.PERIODS_WRITE, Scope.APPROVALS_WRITE, Scope.ACTS_READ),
+    }
+)
+MERCHANT_SCOPES = frozenset(Scope) - PLATFORM_ONLY
 
 
 class Audience(StrEnum):

@@ -135,6 +135,14 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.JournalUnknown: Problem(404, "No such journal"),
     l.NotReversible: Problem(409, "The journal cannot be reversed"),
     l.StatementRefused: _INTERNAL,
+    l.ProposalUnknown: Problem(404, "No such proposal"),
+    l.ProposalConflict: Problem(409, "The id stands for another proposal"),
+    l.ProposalDecided: Problem(409, "The proposal is decided already"),
+    l.SamePerson: Problem(409, "Somebody else must decide"),
+    l.PeriodNotOver: Problem(409, "The day is not over"),
+    l.PeriodAlreadyClosed: Problem(409, "The day is closed already"),
+    l.PeriodNotClosed: Problem(409, "There is nothing to reopen"),
+    l.ReopeningOutdated: Problem(409, "The period has changed since"),
 }
 
 # What a driver raises when the database is away, full or restarting, as against a bug in a query.

@@ -39,7 +39,7 @@ def _known_currency(code: str) -> str:
     return code
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     if not text.isprintable():
         raise PydanticCustomError("not_printable", "only printable characters are accepted")
     return text
@@ -80,10 +80,10 @@ AccountPath = Annotated[
 Description = Annotated[
     str,
     StringConstraints(max_length=MAX_DESCRIPTION),
-    AfterValidator(_printable),
+    AfterValidator(printable),
     Field(description="Printable text without personal data", examples=["Order 1001"]),
 ]
-MetadataValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(_printable)]
+MetadataValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,39}$")]
 Metadata = Annotated[
     dict[MetadataKey, MetadataValue],
