@@ -61,9 +61,7 @@ def check_person(person: str) -> None:
 _ACTS = """
 SELECT act, recorded_at, person, action, subject, reason, detail, leaf_hash FROM ledger.act
  WHERE book_id = %(book)s AND act < coalesce(%(before)s, 9223372036854775807)
-   AND (%(person)s::text IS NULL OR person = %(person)s)
-   AND (%(subject)s::text IS NULL OR subject = %(subject)s)
- ORDER BY act DESC LIMIT %(limit)s"""
+"""
 
 
 async def acts(
@@ -77,6 +75,9 @@ async def acts(
 ) -> list[Act]:
     """The newest acts first, numbered below ``before``; only ``person``'s, only those about ``subject``."""
     given = {"book": book_id, "before": before, "limit": limit, "person": person, "subject": subject}
+    sql = _ACTS + "".join(
+        f" AND {name} = %({name})s" for name in ("person", "subject") if given[name] is not None
+    )
     async with conn.cursor(row_factory=dict_row) as cursor:
-        await cursor.execute(_ACTS, given)
+        await cursor.execute((sql + " ORDER BY act DESC LIMIT %(limit)s").encode(), given)
         return [Act(**{**row, "detail": orjson.loads(row["detail"])}) for row in await cursor.fetchall()]

@@ -53,18 +53,32 @@ SELECT a.path, a.currency, a.owner, b.floor, b.status, b.seq,
 
 
 async def balances(
-    conn: AsyncConnection[Any], book_id: int, *, prefix: str | None = None, owner: str | None = None
+    conn: AsyncConnection[Any],
+    book_id: int,
+    *,
+    prefix: str | None = None,
+    owner: str | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int | None = None,
 ) -> list[Balance]:
-    """Every account's balance by path and currency; only those at or below ``prefix``, only ``owner``'s."""
-    sql = _BALANCES
+    """Balances by path and currency; only those at or below ``prefix``, only ``owner``'s. Of a page: up to ``limit``
+    ones after a path and currency."""
+    sql = _BALANCES + " AND (a.path, a.currency) > (%(path)s, %(currency)s)"
     if owner is not None:
         sql += " AND a.owner = %(owner)s"
     if prefix is not None:
         # ';' follows ':' in ASCII: this range is exactly the paths below the prefix, by index.
         sql += " AND (a.path = %(prefix)s OR (a.path >= %(prefix)s || ':' AND a.path < %(prefix)s || ';'))"
-    given = {"book": book_id, "owner": owner, "prefix": prefix}
+    given = {
+        "book": book_id,
+        "owner": owner,
+        "prefix": prefix,
+        "path": after[0],
+        "currency": after[1],
+        "limit": limit,
+    }
     async with conn.cursor(row_factory=class_row(Balance)) as cursor:
-        await cursor.execute(sql + " ORDER BY a.path, a.currency", given)
+        await cursor.execute(sql + " ORDER BY a.path, a.currency LIMIT %(limit)s", given)
         return await cursor.fetchall()
 
 
@@ -141,9 +155,10 @@ class Statement:
     next: str | None
 
 
+# The account as a value: joined, its lines would all be read and sorted before the first of them is known.
 _STATEMENT = """
-WITH account AS (
-  SELECT book_id, account_id, debit_normal FROM ledger.account
+WITH account AS MATERIALIZED (
+  SELECT account_id, debit_normal FROM ledger.account
    WHERE book_id = %(book)s AND path = %(path)s AND currency = %(currency)s
      AND (%(owner)s::text IS NULL OR owner = %(owner)s)
 ), found AS (
@@ -151,14 +166,16 @@ WITH account AS (
           CASE WHEN a.debit_normal THEN amount ELSE -amount END AS amount,
           p.debit_posted AS posted, p.debit_available AS available, p.debit_incoming AS incoming,
           p.credit_account AS counter
-     FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.debit_account = a.account_id
-    WHERE p.book_id = %(book)s AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
+     FROM account a CROSS JOIN ledger.posting p
+    WHERE p.book_id = %(book)s AND p.debit_account = (SELECT account_id FROM account)
+      AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
     ORDER BY p.journal_seq {order}, p.line {order} LIMIT %(limit)s)
   UNION ALL
   (SELECT p.credit_seq, p.journal_seq, p.line, p.layer, CASE WHEN a.debit_normal THEN -amount ELSE amount END,
           p.credit_posted, p.credit_available, p.credit_incoming, p.debit_account
-     FROM account a JOIN ledger.posting p ON p.book_id = a.book_id AND p.credit_account = a.account_id
-    WHERE p.book_id = %(book)s AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
+     FROM account a CROSS JOIN ledger.posting p
+    WHERE p.book_id = %(book)s AND p.credit_account = (SELECT account_id FROM account)
+      AND (p.journal_seq, p.line) {beyond} (%(seq)s, %(line)s)
     ORDER BY p.journal_seq {order}, p.line {order} LIMIT %(limit)s)
   ORDER BY journal_seq {order}, line {order} LIMIT %(limit)s)
 SELECT f.seq, f.journal_seq, j.id, j.kind, j.effective_at, j.recorded_at, f.layer, f.amount,

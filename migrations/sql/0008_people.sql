@@ -22,6 +22,8 @@ CREATE TABLE ledger.act (
     (reason ~ '[^[:space:]]' AND reason !~ '[[:cntrl:]]' AND length(reason) <= 500) OR ledger.broken('KH025', 'act', 'act_reason')),
   CONSTRAINT act_leaf CHECK (octet_length(leaf_hash) = 32 OR ledger.broken('KH014', 'act', 'act_leaf'))
 );
+CREATE INDEX act_person ON ledger.act (book_id, person, act);
+CREATE INDEX act_subject ON ledger.act (book_id, subject, act);
 
 -- RFC 8785 (JCS) of what acts hold: objects with ASCII keys, strings, integers below 2^53, booleans and null.
 CREATE FUNCTION ledger.jcs(given jsonb) RETURNS text LANGUAGE plpgsql IMMUTABLE SET search_path = pg_catalog, pg_temp
@@ -81,6 +83,7 @@ CREATE TABLE ledger.proposal (
   FOREIGN KEY (book_id, act) REFERENCES ledger.act
 );
 CREATE UNIQUE INDEX proposal_act ON ledger.proposal (book_id, act);
+CREATE INDEX proposal_kind ON ledger.proposal (book_id, kind, act);
 
 -- The one decision about a proposal, by somebody else than its proposer.
 CREATE TABLE ledger.verdict (
