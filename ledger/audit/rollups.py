@@ -13,7 +13,7 @@ from psycopg import AsyncConnection
 
 from ledger.audit.report import Key, Tally
 
-_FIGURES = ("posted_debits", "posted_credits", "pending_debits", "pending_credits")
+_FIGURES = ("posted_debits", "posted_credits", "pending_debits", "pending_credits", "journals")
 _BOUNDS = ("first_seq", "last_seq", "first_day", "last_day")
 
 # Spans of level 0 that some row speaks of, as far as there are journals for them.
@@ -50,7 +50,7 @@ WITH stored AS (
     FROM ledger.rollup WHERE book_id = %(book)s AND level = %(level)s
 ), side AS (
   SELECT (p.journal_seq - 1) / %(size)s AS span, s.account_id, (j.effective_at AT TIME ZONE 'UTC')::date AS day,
-         s.debit, p.layer, p.amount
+         s.debit, p.layer, p.amount, (p.journal_seq - 1) %% %(size)s AS place
     FROM ledger.posting p JOIN ledger.journal j ON j.book_id = p.book_id AND j.seq = p.journal_seq,
          LATERAL (VALUES (p.debit_account, true), (p.credit_account, false)) AS s(account_id, debit)
    WHERE p.book_id = %(book)s AND p.journal_seq BETWEEN 1 AND %(last)s
@@ -58,19 +58,21 @@ WITH stored AS (
   SELECT span, account_id, day, coalesce(sum(amount) FILTER (WHERE debit AND layer = 0), 0) AS posted_debit,
          coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 0), 0) AS posted_credit,
          coalesce(sum(amount) FILTER (WHERE debit AND layer = 1), 0) AS pending_debit,
-         coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 1), 0) AS pending_credit
+         coalesce(sum(amount) FILTER (WHERE NOT debit AND layer = 1), 0) AS pending_credit,
+         CASE WHEN %(level)s = 0
+              THEN string_agg(DISTINCT decode(lpad(to_hex(place), 2, '0'), 'hex'), '') END AS journals
     FROM side GROUP BY span, account_id, day
 ), recomputed AS (
   SELECT span, account_id, day, 1::bigint AS copy, sum(posted_debit) OVER w AS posted_debits,
          sum(posted_credit) OVER w AS posted_credits, sum(pending_debit) OVER w AS pending_debits,
-         sum(pending_credit) OVER w AS pending_credits
+         sum(pending_credit) OVER w AS pending_credits, journals
     FROM added WINDOW w AS (PARTITION BY span, account_id ORDER BY day))
 SELECT span, account_id, day::text, copy, s.book_id IS NOT NULL AS there, r.posted_debits IS NOT NULL AS due,
-       s.posted_debits, s.posted_credits, s.pending_debits, s.pending_credits,
-       r.posted_debits, r.posted_credits, r.pending_debits, r.pending_credits
+       s.posted_debits, s.posted_credits, s.pending_debits, s.pending_credits, s.journals,
+       r.posted_debits, r.posted_credits, r.pending_debits, r.pending_credits, r.journals
   FROM stored s FULL JOIN recomputed r USING (span, account_id, day, copy)
- WHERE (s.posted_debits, s.posted_credits, s.pending_debits, s.pending_credits)
-       IS DISTINCT FROM (r.posted_debits, r.posted_credits, r.pending_debits, r.pending_credits)
+ WHERE (s.posted_debits, s.posted_credits, s.pending_debits, s.pending_credits, s.journals)
+       IS DISTINCT FROM (r.posted_debits, r.posted_credits, r.pending_debits, r.pending_credits, r.journals)
  ORDER BY span, account_id, day, copy"""
 
 

@@ -10,7 +10,7 @@
 -- Rollups are made after the fact and never change: posting does not know of them, and a journal that is effective
 -- long ago costs what any other costs. Whatever has not been rolled up yet is read from the postings instead.
 
-CREATE FUNCTION ledger.span_journals() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 256;   -- of a span of level 0
+CREATE FUNCTION ledger.span_journals() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 256;   -- of a span of level 0; at most 256
 CREATE FUNCTION ledger.span_fan() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 16;         -- spans that one of the next level spans
 
 CREATE TABLE ledger.rollup_span (
@@ -34,9 +34,11 @@ CREATE TABLE ledger.rollup (
   posted_credits  bigint NOT NULL,
   pending_debits  bigint NOT NULL,
   pending_credits bigint NOT NULL,
+  -- At level 0, which of the span's journals have lines of the account on this very day: one byte each, from 0.
+  journals        bytea,
   PRIMARY KEY (book_id, level, span, account_id, day)
 );
--- The spans that hold an account's lines of a day, for statements by effective day.
+-- Where an account's lines of a day are, for statements by effective day.
 CREATE INDEX rollup_days ON ledger.rollup (book_id, account_id, day, span) WHERE level = 0;
 
 DO $$ DECLARE t text; BEGIN
@@ -52,27 +54,29 @@ CREATE FUNCTION ledger.day_of(at timestamptz) RETURNS date LANGUAGE sql IMMUTABL
 
 -- ---------------------------------------------------------------- rolling up
 
--- Level 0: spans first..last from their postings.
+-- Level 0: spans first..last from their postings. Both tables come in the order of their keys and are merged: planned
+-- without statistics, a nested loop would read the one again for each row of the other.
 CREATE FUNCTION ledger.roll_up_postings(of_book integer, first bigint, last bigint) RETURNS void
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_custom_plan SET jit = off
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_nestloop = off
 AS $$ DECLARE size bigint := ledger.span_journals(); BEGIN
   INSERT INTO ledger.rollup_span (book_id, level, span, first_seq, last_seq, first_day, last_day)
-  SELECT of_book, 0, n, n * size + 1, (n + 1) * size, min(ledger.day_of(j.effective_at)), max(ledger.day_of(j.effective_at))
-    FROM generate_series(first, last) AS n
-    JOIN ledger.journal j ON j.book_id = of_book AND j.seq BETWEEN n * size + 1 AND (n + 1) * size
-   GROUP BY n;
-  INSERT INTO ledger.rollup (book_id, level, span, account_id, day, posted_debits, posted_credits, pending_debits, pending_credits)
+  SELECT of_book, 0, (seq - 1) / size, min(seq), max(seq), min(ledger.day_of(effective_at)), max(ledger.day_of(effective_at))
+    FROM ledger.journal WHERE book_id = of_book AND seq BETWEEN first * size + 1 AND (last + 1) * size
+   GROUP BY (seq - 1) / size;
+  INSERT INTO ledger.rollup (book_id, level, span, account_id, day, posted_debits, posted_credits, pending_debits, pending_credits, journals)
   WITH p AS (
-    SELECT (p.journal_seq - 1) / size AS span, ledger.day_of(j.effective_at) AS day, p.debit_account, p.credit_account, p.amount, p.layer
-      FROM ledger.posting p JOIN ledger.journal j ON j.book_id = p.book_id AND j.seq = p.journal_seq
+    SELECT (p.journal_seq - 1) / size AS span, set_byte('\x00', 0, ((p.journal_seq - 1) % size)::integer) AS place,
+           ledger.day_of(j.effective_at) AS day, p.debit_account, p.credit_account, p.amount, p.layer
+      FROM ledger.posting p JOIN ledger.journal j ON j.seq = p.journal_seq
      WHERE p.book_id = of_book AND p.journal_seq BETWEEN first * size + 1 AND (last + 1) * size
        AND j.book_id = of_book AND j.seq BETWEEN first * size + 1 AND (last + 1) * size
   ), side AS (
-    SELECT span, day, debit_account AS account_id, amount * (1 - layer) AS d, 0::bigint AS c, amount * layer AS pd, 0::bigint AS pc FROM p
+    SELECT span, place, day, debit_account AS account_id, amount * (1 - layer) AS d, 0::bigint AS c, amount * layer AS pd, 0::bigint AS pc FROM p
     UNION ALL
-    SELECT span, day, credit_account, 0, amount * (1 - layer), 0, amount * layer FROM p)
+    SELECT span, place, day, credit_account, 0, amount * (1 - layer), 0, amount * layer FROM p)
   SELECT of_book, 0, span, account_id, day, ledger.total(ledger.total(d)) OVER w, ledger.total(ledger.total(c)) OVER w,
-         ledger.total(ledger.total(pd)) OVER w, ledger.total(ledger.total(pc)) OVER w
+         ledger.total(ledger.total(pd)) OVER w, ledger.total(ledger.total(pc)) OVER w, string_agg(DISTINCT place, '')
     FROM side GROUP BY span, account_id, day
   WINDOW w AS (PARTITION BY span, account_id ORDER BY day);
 END $$;
@@ -224,8 +228,8 @@ END $$;
 -- ---------------------------------------------------------------- lines and journals by effective day
 
 -- An account's lines of the days first..last among the journals 1..known, by day, then as recorded, after a position
--- (null: from the beginning). Level 0 tells which spans hold lines of a day; only those are looked into, one after the
--- other until there are enough.
+-- (null: from the beginning). Level 0 tells which journals hold lines of a day; only those are looked into, span after
+-- span until there are enough.
 CREATE FUNCTION ledger.effective_lines(of_book integer, account integer, first date, last date, known bigint,
                                        after_day date, after_seq bigint, after_line integer, most integer)
 RETURNS TABLE (day date, journal_seq bigint, line smallint)
@@ -237,11 +241,14 @@ AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; n 
   after_day := coalesce(after_day, first);
   after_seq := coalesce(after_seq, 0);
   FOR g IN
-    SELECT r.day, r.span FROM ledger.rollup r
+    SELECT r.day, r.span,
+           ARRAY(SELECT r.span * size + 1 + get_byte(r.journals, at) FROM generate_series(0, octet_length(r.journals) - 1) AS at
+                  WHERE r.span * size + 1 + get_byte(r.journals, at) <= known) AS seqs
+      FROM ledger.rollup r
      WHERE r.book_id = of_book AND r.account_id = account AND r.level = 0 AND r.day >= first AND r.day <= last
        AND (r.day, r.span) >= (after_day, div(greatest(after_seq - 1, 0)::numeric, size)::bigint) AND r.span < rolled
     UNION ALL (
-    SELECT DISTINCT ledger.day_of(j.effective_at) AS day, rolled AS span
+    SELECT ledger.day_of(j.effective_at) AS day, rolled AS span, array_agg(DISTINCT l.journal_seq)
       FROM (SELECT p.journal_seq FROM ledger.posting p
              WHERE p.book_id = of_book AND p.debit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known
             UNION ALL
@@ -249,23 +256,16 @@ AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; n 
              WHERE p.book_id = of_book AND p.credit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known) AS l
       JOIN ledger.journal j ON j.book_id = of_book AND j.seq = l.journal_seq
      WHERE ledger.day_of(j.effective_at) >= after_day AND ledger.day_of(j.effective_at) <= last
-     ORDER BY day)
+     GROUP BY ledger.day_of(j.effective_at) ORDER BY day)
     ORDER BY day, span
   LOOP
     EXIT WHEN most <= 0;
     RETURN QUERY
-      SELECT g.day, l.journal_seq, l.line
-        FROM (SELECT p.journal_seq, p.line FROM ledger.posting p
-               WHERE p.book_id = of_book AND p.debit_account = account AND p.journal_seq > g.span * size
-                 AND p.journal_seq <= CASE WHEN g.span < rolled THEN least((g.span + 1) * size, known) ELSE known END
-              UNION ALL
-              SELECT p.journal_seq, p.line FROM ledger.posting p
-               WHERE p.book_id = of_book AND p.credit_account = account AND p.journal_seq > g.span * size
-                 AND p.journal_seq <= CASE WHEN g.span < rolled THEN least((g.span + 1) * size, known) ELSE known END) AS l
-        JOIN ledger.journal j ON j.book_id = of_book AND j.seq = l.journal_seq
-       WHERE ledger.day_of(j.effective_at) = g.day
-         AND (g.day > after_day OR (l.journal_seq, l.line) > (after_seq, coalesce(after_line, 0)))
-       ORDER BY l.journal_seq, l.line LIMIT most;
+      SELECT g.day, p.journal_seq, p.line
+        FROM unnest(g.seqs) AS at(seq) JOIN ledger.posting p ON p.book_id = of_book AND p.journal_seq = at.seq
+       WHERE account IN (p.debit_account, p.credit_account)
+         AND (g.day > after_day OR (p.journal_seq, p.line) > (after_seq, coalesce(after_line, 0)))
+       ORDER BY p.journal_seq, p.line LIMIT most;
     GET DIAGNOSTICS n = ROW_COUNT;
     most := most - n;
   END LOOP;
