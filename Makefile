@@ -12,7 +12,8 @@ help:
 	@echo "test     the tests (WORKERS=2, ARGS=...)"
 	@echo "check    format, lint, types, direction of imports"
 	@echo "format   rewrite to the agreed format"
-	@echo "bench    figures (QUICK=1: a short run)"
+	@echo "bench    figures (QUICK=1: a short run; PGLEDGER_SQL=files, TIGERBEETLE=binary: beside them)"
+	@echo "bench-growth, bench-api    books of 10^7 postings (POSTINGS=...); HTTP"
 	@echo "chaos    faults and kills (CYCLES=10, SEED=...)"
 	@echo "crash    kill -9 of database and writers, nothing acknowledged lost (CYCLES=500, SEED=...)"
 	@echo "attack   raw SQL against every refusal, as each role"
@@ -42,6 +43,12 @@ format: dev-environment
 
 bench: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench $(ARGS)
+
+bench-growth: dev-environment
+	@QUICK=$(QUICK) POSTINGS=$(POSTINGS) $(PYTHON) -m bench.growth $(ARGS)
+
+bench-api: dev-environment
+	@QUICK=$(QUICK) $(PYTHON) -m bench.web $(ARGS)
 
 chaos: dev-environment
 	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql

@@ -28,7 +28,7 @@ __all__ = ["bench_database"]
 HERE = Path(__file__).parent
 OUT = HERE / "out"
 PICTURE = HERE.parent / "docs" / "bench.svg"
-SYSTEMS = Options(quick=False, seed=1).systems
+SYSTEMS = Options(size="full", seed=1).systems
 FULL_S, QUICK_S = 540.0, 75.0  # setting up included; the rest of the time is for stopping
 TURN_S, QUICK_TURN_S = 2.5, 0.3
 
@@ -37,6 +37,9 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     quick = os.environ.get("QUICK") == "1"
     parser.add_argument("--quick", action="store_true", default=quick, help="under 90 s")
+    parser.add_argument(
+        "--smoke", action="store_true", help="the shortest form there is: does it run at all?"
+    )
     parser.add_argument("--only", default="", help="cases whose name contains this text; writes no picture")
     parser.add_argument("--systems", default=",".join(SYSTEMS), help="default: %(default)s")
     parser.add_argument("--rounds", type=int, default=5)
@@ -51,7 +54,7 @@ def options_of(arguments: argparse.Namespace) -> Options:
     """``PGLEDGER_SQL``: files in order, ``:`` between them. ``TIGERBEETLE``: a binary."""
     files, binary = os.environ.get("PGLEDGER_SQL"), os.environ.get("TIGERBEETLE")
     return Options(
-        quick=arguments.quick,
+        size="smoke" if arguments.smoke else "quick" if arguments.quick else "full",
         seed=arguments.seed,
         accounts=arguments.accounts,
         systems=[name for name in arguments.systems.split(",") if name],
@@ -63,11 +66,13 @@ def options_of(arguments: argparse.Namespace) -> Options:
 async def run(
     server: BenchServer, given: argparse.Namespace, console: Console, started: float
 ) -> tuple[list[Measured], Lineup]:
+    seconds = given.seconds or (QUICK_TURN_S if given.quick else TURN_S)
     plan = Plan(
         count=given.rounds,
-        seconds=given.seconds or (QUICK_TURN_S if given.quick else TURN_S),
+        seconds=seconds,
         deadline=started + (QUICK_S if given.quick else FULL_S),
         seed=given.seed,
+        warm=min(0.5, seconds),
     )
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("setting up", total=None)

@@ -31,31 +31,45 @@ HORDAK = ("django-hordak==2.0.0", "psycopg[binary]==3.3.9")
 HORDAK_PROCESSES = 8
 START_S = 30.0
 
-KHATA_CASES = (
-    *(f"single/{load}/{callers}" for load in ("uniform", "hot") for callers in (1, 16, 64, 256)),
-    *(f"bulk/{load}/{size}" for load in ("uniform", "hot") for size in (100, 1000, 8000)),
-    *("hold+capture/uniform/64", "bulk-hold+capture/uniform/8000"),
-    *("payment+fee/uniform/64", "bulk-payment+fee/uniform/1000"),
-)
-KHATA_QUICK = (
-    *("single/uniform/1", "single/uniform/64", "single/hot/64"),
-    *("bulk/uniform/1000", "bulk/uniform/8000", "bulk/hot/8000"),
-    *("hold+capture/uniform/64", "bulk-hold+capture/uniform/1000", "payment+fee/uniform/64"),
-)
-SINGLES = tuple(f"single/{load}/{clients}" for load in ("uniform", "hot") for clients in (1, 16, 64))
-SINGLES_QUICK = ("single/uniform/16", "single/uniform/64", "single/hot/16")
-TIGERBEETLE_CASES = (
+# By size of the run.
+KHATA = {
+    "full": (
+        *(f"single/{load}/{callers}" for load in ("uniform", "hot") for callers in (1, 16, 64, 256)),
+        *(f"bulk/{load}/{size}" for load in ("uniform", "hot") for size in (100, 1000, 8000)),
+        *("hold+capture/uniform/64", "bulk-hold+capture/uniform/8000"),
+        *("payment+fee/uniform/64", "bulk-payment+fee/uniform/1000"),
+    ),
+    "quick": (
+        *("single/uniform/1", "single/uniform/64", "single/hot/64"),
+        *("bulk/uniform/1000", "bulk/uniform/8000", "bulk/hot/8000"),
+        *("hold+capture/uniform/64", "bulk-hold+capture/uniform/1000", "payment+fee/uniform/64"),
+    ),
+    "smoke": ("single/uniform/1", "bulk/hot/100", "hold+capture/uniform/64", "payment+fee/uniform/64"),
+}
+TWO_WRITERS = {
+    "full": ("bulk/uniform/8000", "single/uniform/64"),
+    "quick": ("bulk/uniform/8000",),
+    "smoke": ("bulk/uniform/100",),
+}
+CLASSIC = {
+    "full": tuple(f"single/{load}/{clients}" for load in ("uniform", "hot") for clients in (1, 16, 64)),
+    "quick": ("single/uniform/16", "single/uniform/64", "single/hot/16"),
+    "smoke": ("single/uniform/16",),
+}
+TIGERBEETLE = (
     *("bulk/uniform/8189", "bulk/hot/8189", "bulk-hold+capture/uniform/8189", "hold+capture/uniform/64"),
     *("single/uniform/1", "single/uniform/64", "single/hot/64"),
 )
-TWO_WRITERS = {"2p1b": "two processes, one book", "2p2b": "two processes, two books"}
 
 
 @dataclass(frozen=True)
 class Options:
-    """``pgledger``: its SQL files in order; ``tigerbeetle``: its binary; None: not given."""
+    """``size``: ``full``, ``quick`` or ``smoke``.
 
-    quick: bool
+    ``pgledger``: its SQL files in order; ``tigerbeetle``: its binary; None: not given.
+    """
+
+    size: str
     seed: int
     accounts: int = ACCOUNTS
     systems: Sequence[str] = ("khata", "classic", "hordak", "pgledger", "tigerbeetle")
@@ -87,11 +101,16 @@ async def lineup(server: BenchServer, options: Options) -> AsyncGenerator[Lineup
         "tigerbeetle": _tigerbeetle,
     }
     async with AsyncExitStack() as stack:
-        for name in options.systems:
-            try:
-                line.cases += await makers[name](stack, server, options)
-            except (Absent, EnvironmentFailed) as reason:
-                line.absent[name] = str(reason)
+        made = [makers[name](stack, server, options) for name in options.systems]
+        for name, cases in zip(
+            options.systems, await asyncio.gather(*made, return_exceptions=True), strict=True
+        ):
+            if isinstance(cases, Absent | EnvironmentFailed):
+                line.absent[name] = str(cases)
+            elif isinstance(cases, BaseException):
+                raise cases
+            else:
+                line.cases += cases
         yield line
 
 
@@ -107,11 +126,8 @@ def _unit(name: str) -> str:
     )
 
 
-def _cases(
-    system: str, worker: Worker, names: Sequence[str], clock: ServerClock | None, quick: Sequence[str] | None
-) -> list[Case]:
-    chosen = names if quick is None else [name for name in quick if name in worker.cases]
-    return [Case(name, system, (worker,), name, _unit(name), clock) for name in chosen]
+def _cases(system: str, worker: Worker, names: Sequence[str], clock: ServerClock | None) -> list[Case]:
+    return [Case(name, system, (worker,), name, _unit(name), clock) for name in names]
 
 
 async def _khata(stack: AsyncExitStack, server: BenchServer, options: Options) -> list[Case]:
@@ -122,8 +138,8 @@ async def _khata(stack: AsyncExitStack, server: BenchServer, options: Options) -
 
     first = await start("bench", options.seed)
     same, other = await asyncio.gather(start("bench", options.seed + 1), start("second", options.seed + 2))
-    cases = _cases("khata", first, KHATA_CASES, server.clock, KHATA_QUICK if options.quick else None)
-    for asks in ("bulk/uniform/8000",) if options.quick else ("bulk/uniform/8000", "single/uniform/64"):
+    cases = _cases("khata", first, KHATA[options.size], server.clock)
+    for asks in TWO_WRITERS[options.size]:
         kind, _, rest = asks.partition("/")
         for name, second in (("2p1b", same), ("2p2b", other)):
             cases.append(Case(f"{kind}-{name}/{rest}", "khata", (first, second), asks, server=server.clock))
@@ -138,7 +154,7 @@ def _config(server: BenchServer, options: Options, **more: Any) -> dict[str, Any
 
 async def _classic(stack: AsyncExitStack, server: BenchServer, options: Options) -> list[Case]:
     worker = await _start(stack, "classic", _config(server, options))
-    return _cases("classic", worker, SINGLES, server.clock, SINGLES_QUICK if options.quick else None)
+    return _cases("classic", worker, CLASSIC[options.size], server.clock)
 
 
 async def _pgledger(stack: AsyncExitStack, server: BenchServer, options: Options) -> list[Case]:
@@ -150,7 +166,7 @@ async def _pgledger(stack: AsyncExitStack, server: BenchServer, options: Options
     files = [str(file.absolute()) for file in options.pgledger]
     config = _config(server, options, dsn=server.guest("pgledger"), sql=files)
     worker = await _start(stack, "pgledger", config)
-    return _cases("pgledger", worker, SINGLES, server.clock, SINGLES_QUICK if options.quick else None)
+    return _cases("pgledger", worker, CLASSIC[options.size], server.clock)
 
 
 async def _hordak(stack: AsyncExitStack, server: BenchServer, options: Options) -> list[Case]:
@@ -182,8 +198,7 @@ async def _tigerbeetle(stack: AsyncExitStack, server: BenchServer, options: Opti
     address, pid = await _replica(stack, binary)
     config = _config(server, options, address=address)
     worker = await _start(stack, "tigerbeetle", config, python=python)
-    quick = TIGERBEETLE_CASES if options.quick else None
-    return _cases("tigerbeetle", worker, TIGERBEETLE_CASES, ServerClock(pid), quick)
+    return _cases("tigerbeetle", worker, TIGERBEETLE, ServerClock((pid,)))
 
 
 def _version(binary: Path) -> str:

@@ -107,12 +107,16 @@ def _cpu_us(spent: Sequence[tuple[float | None, int]]) -> float | None:
 
 @dataclass(frozen=True)
 class Plan:
-    """``count`` rounds of turns of ``seconds``, shortened so that all is over by ``deadline`` (``time.monotonic``)."""
+    """``count`` rounds of turns of ``seconds``, shortened so that all is over by ``deadline`` (``time.monotonic``).
+
+    ``warm``: length of the turns of the first round, which is thrown away.
+    """
 
     count: int
     seconds: float
     deadline: float
     seed: int
+    warm: float = 0.5
 
 
 SHORTEST_S = 0.1
@@ -123,7 +127,7 @@ async def rounds(cases: Sequence[Case], plan: Plan, on_turn: OnTurn) -> list[Mea
     """Interleaved rounds, each in an order of its own, after a first one that warms up and is thrown away."""
     samples: dict[str, list[Sample]] = {f"{case.system} {case.name}": [] for case in cases}
     order = random.Random(plan.seed)
-    seconds, warm = plan.seconds, min(plan.seconds / 2, 0.5)
+    seconds, warm = plan.seconds, plan.warm
     start = time.monotonic()
     for number in range(plan.count + 1):
         for case in order.sample(list(cases), len(cases)):

@@ -89,12 +89,12 @@ class Worker:
 
 @dataclass(frozen=True)
 class ServerClock:
-    """CPU time of a server: the process ``pid``, those it started, and those of them that have ended."""
+    """CPU time of a server: the processes ``pids``, those they started, and those of them that have ended."""
 
-    pid: int
+    pids: tuple[int, ...]
 
     def seconds(self) -> float:
-        ticks, todo = 0, [self.pid]
+        ticks, todo = 0, list(self.pids)
         children = _children()
         while todo:
             pid = todo.pop()

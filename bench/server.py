@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tempfile
 from collections.abc import Generator, Mapping
 from contextlib import contextmanager
@@ -21,15 +22,16 @@ DATABASE = "khata_bench"
 
 @dataclass(frozen=True)
 class BenchServer:
-    """``database``: Khata's, and the classic's. ``clock``: None when the server is not ours to look at."""
+    """``database``: Khata's, and the classic's, called ``name``. ``clock``: None when the server is not ours."""
 
+    name: str
     database: Database
     home: Path
     clock: ServerClock | None
 
     def guest(self, name: str) -> str:
         """The URL of a database for another system, made anew, for its owner."""
-        name = f"{DATABASE}_{name}"
+        name = f"{self.name}_{name}"
         with psycopg.connect(self.database.admin_dsn, autocommit=True) as admin:
             _drop(admin, name)
             parts = (sql.Identifier(name), sql.Identifier(OWNER))
@@ -46,14 +48,15 @@ def bench_server(settings: Mapping[str, str] | None = None) -> Generator[BenchSe
         home.chmod(0o755)  # the database's own user must be able to enter it
         if url is None:
             with EmbeddedServer(home, settings=settings) as server:
-                clock = ServerClock(server.pid) if server.pid else None
-                yield BenchServer(prepare(server.admin_dsn, home, DATABASE), home, clock)
+                clock = ServerClock((server.pid,)) if server.pid else None
+                yield BenchServer(DATABASE, prepare(server.admin_dsn, home, DATABASE), home, clock)
             return
-        drop_all(url)
+        name = f"{DATABASE}_{secrets.token_hex(4)}"  # others may measure there too
+        home = Settings().home.absolute()
         try:
-            yield BenchServer(prepare(url, Settings().home.absolute(), DATABASE), home, None)
+            yield BenchServer(name, prepare(url, home, name), home, None)
         finally:
-            drop_all(url)
+            drop_all(url, name)
 
 
 @contextmanager
@@ -63,14 +66,12 @@ def bench_database() -> Generator[Database]:
         yield server.database
 
 
-def drop_all(admin_dsn: str) -> None:
+def drop_all(admin_dsn: str, name: str) -> None:
     """Khata's database and its guests' on a server that stays."""
     with psycopg.connect(admin_dsn, autocommit=True) as admin:
-        names = admin.execute(
-            "SELECT datname FROM pg_database WHERE datname LIKE %s", [DATABASE.replace("_", r"\_") + "%"]
-        ).fetchall()
-        for (name,) in names:
-            _drop(admin, name)
+        found = admin.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [name])
+        for (database,) in found.fetchall():
+            _drop(admin, database)
 
 
 def _drop(admin: psycopg.Connection, name: str) -> None:

@@ -12,7 +12,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -127,7 +127,7 @@ def closed_loop_sync(ask: Callable[[], Any], seconds: float) -> Sample:
 
 
 async def batches(
-    run: Callable[[Any], Awaitable[Any]], build: Callable[[], Any], counts: int, seconds: float
+    run: Callable[[Any], Coroutine[Any, Any, Any]], build: Callable[[], Any], counts: int, seconds: float
 ) -> Sample:
     """Run batch after batch, at least one, building the next while the last is under way; each counts ``counts``."""
     sample = Sample()

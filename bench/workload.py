@@ -76,13 +76,14 @@ async def open_book(
     wallets = [m.NewAccount(path, CURRENCY, floor=0) for path in WALLETS[:accounts]]
     platform = [m.NewAccount(path, CURRENCY) for path in (ESCROW, FEES, GST)]
     await open_accounts(conn, book_id, [*platform, *wallets], now=now)
-    units = [_fund(path, ids()) for path in WALLETS[:accounts]]
+    units = [fund(path, ids()) for path in WALLETS[:accounts]]
     must_stand(await post(conn, book_id, units, now=now))
     await conn.commit()
     return book_id
 
 
-def _fund(path: str, id_: UUID) -> m.Unit:
+def fund(path: str, id_: UUID) -> m.Unit:
+    """Money from the bank's account into a wallet."""
     posting = m.Posting(debit=ESCROW, credit=path, amount=FUNDS, currency=CURRENCY)
     source = m.Source("bench", id_.hex, "funded")
     return m.Unit((m.Journal(id=id_, kind="funding", source=source, postings=(posting,)),))

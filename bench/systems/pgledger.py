@@ -23,30 +23,31 @@ from bench.pairs import CURRENCY, FUNDS, LOADS, METADATA, Pairs, wallet
 from bench.worker import Run, closed_loop, serve
 
 CLIENTS = (1, 16, 64)
-_OPEN = "SELECT id FROM pgledger_create_account(%s, %s, allow_negative_balance => %s)"
+FUNDED_AT_ONCE = 500
+_OPEN = """
+SELECT a.id FROM unnest(%s::text[]) WITH ORDINALITY AS w(name, n),
+       LATERAL pgledger_create_account(w.name, %s, allow_negative_balance => %s) AS a ORDER BY w.n"""
+_FUND = """
+SELECT count(*) FROM pgledger_create_transfers(
+    ARRAY(SELECT (%s::text, id, %s::numeric)::transfer_request FROM unnest(%s::text[]) AS id), NULL, NULL)"""
 _PAY = "SELECT id FROM pgledger_create_transfer(%b::text, %b::text, %b::int8::numeric, metadata => %b::jsonb)"
 
 
 def prepare(dsn: str, files: Sequence[str], accounts: int) -> list[str]:
     """Its schema with funded accounts that may not be overdrawn; their ids."""
-    with psycopg.connect(dsn) as owner:
+    with psycopg.connect(dsn, autocommit=True) as owner:
         for file in files:
             owner.execute(Path(file).read_bytes())
-        owner.commit()
-        escrow = _open(owner, "Assets:Escrow", overdrawn=True)
-        ids = [_open(owner, wallet(number), overdrawn=False) for number in range(accounts)]
-        for id_ in ids:
-            owner.execute(_PAY, (escrow, id_, FUNDS, Jsonb({})))
-            owner.commit()  # one transaction would update the escrow account's row ten thousand times unvacuumed
-        owner.autocommit = True
+        (escrow,) = _open(owner, ["Assets:Escrow"], overdrawn=True)
+        ids = _open(owner, [wallet(number) for number in range(accounts)], overdrawn=False)
+        for start in range(0, accounts, FUNDED_AT_ONCE):
+            owner.execute(_FUND, (escrow, FUNDS, ids[start : start + FUNDED_AT_ONCE]))
         owner.execute("VACUUM ANALYZE")
     return ids
 
 
-def _open(owner: psycopg.Connection[Any], name: str, *, overdrawn: bool) -> str:
-    row = owner.execute(_OPEN, (name, CURRENCY, overdrawn)).fetchone()
-    assert row is not None
-    return row[0]
+def _open(owner: psycopg.Connection[Any], names: Sequence[str], *, overdrawn: bool) -> list[str]:
+    return [id_ for (id_,) in owner.execute(_OPEN, (list(names), CURRENCY, overdrawn)).fetchall()]
 
 
 @asynccontextmanager
