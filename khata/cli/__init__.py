@@ -17,6 +17,8 @@ COMMANDS = {
     "simulate": "Run a bank simulator.",
     "migrate": "Prepare the database: roles, schemas, migrations.",
     "books": "Look into the books: accounts, balances, journals, trial balance.",
+    "statement": "An account's statement: csv, camt.053, html, pdf.",
+    "report": "Trial balance, balance sheet, income statement, ageing.",
     "post": "Post a journal.",
     "export": "Take the journal away: jsonl, csv, hledger, ledger.",
     "import": "Import a bank's settlement file.",

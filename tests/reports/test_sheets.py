@@ -239,7 +239,7 @@ async def test_hledger_has_the_same_balance_sheet_and_income_statement_account_b
         ours: dict[tuple[str, str], int] = {}
         for sheet in await load.load_balance_sheets(conn, grown.book_id, AsOf(day, known)):
             ours |= accounts(sheet.currency, sheet.assets, sheet.liabilities, sheet.equity)
-        assert ours
+        assert ours or day < grown.last
         assert hledger(file, "balancesheetequity", "--end", str(after)) == ours
         ours = {}
         for earned in await load.load_income_statements(
