@@ -15,6 +15,9 @@ from ledger.audit import Check, Progress, Tallies
 ITEMS = Check("I8-items", "each item expected of a bank is what its journal moved on the bank's receivable")
 RECEIVABLE = Check("I8-receivable", "each bank's receivable is the sum of its open items")
 FILES = Check("I9-files", "each settlement file's lines sum to its header")
+PARTS = Check(
+    "I9-parts", "each settlement file has its part in every book of its lines, and they make the whole"
+)
 LINES = Check("I9-lines", "each settlement line is what its journal took off the bank's receivable")
 
 _ITEMS: LiteralString = """
@@ -47,6 +50,18 @@ SELECT f.bank, f.file_id, x.field, x.stored, x.recomputed
     ('cost', f.cost, s.cost), ('tax', f.tax, s.tax), ('net', f.net, s.net)) AS x(field, stored, recomputed) ON true
  WHERE f.book_id = %s"""
 
+# Each part says what the whole is: all of them must say the same, and sum to it.
+_PARTS: LiteralString = """
+SELECT f.bank, f.file_id, f.books::text, p.books::text, f.file_lines, p.lines, f.file_net, p.net
+  FROM banks.settlement_file f
+  JOIN LATERAL (
+    SELECT array_agg(o.book_id ORDER BY o.book_id) AS books, sum(o.captures + o.refunds) AS lines, sum(o.net) AS net
+      FROM banks.settlement_file o
+     WHERE o.book_id = ANY (f.books) AND o.bank = f.bank AND o.file_id = f.file_id AND o.sha256 = f.sha256
+       AND (o.books, o.file_lines, o.file_net, o.settled_on, o.currency)
+         = (f.books, f.file_lines, f.file_net, f.settled_on, f.currency)) p ON true
+ WHERE f.book_id = %s"""
+
 _LINES: LiteralString = """
 SELECT l.bank, l.file_id, l.line, l.amount, m.amount
   FROM banks.settlement_line l
@@ -61,10 +76,13 @@ SELECT l.bank, l.file_id, l.line, l.amount, m.amount
  WHERE l.book_id = %s"""
 
 
+_WHOLE = ("books", "file_lines", "file_net")
+
+
 class BanksExaminer:
     """Proves that what banks owe and paid is in the books, item by item (``ledger.audit.Examiner``)."""
 
-    checks = (ITEMS, RECEIVABLE, FILES, LINES)
+    checks = (ITEMS, RECEIVABLE, FILES, PARTS, LINES)
 
     async def examine(
         self, conn: AsyncConnection[Any], book_id: int, tallies: Tallies, progress: Progress
@@ -78,6 +96,12 @@ class BanksExaminer:
         async for bank, file_id, line, stored, recomputed in conn.cursor().stream(_LINES, [book_id]):
             key = {"book_id": book_id, "bank": bank, "file_id": file_id, "line": line}
             _compare(tallies, LINES, "banks.settlement_line", key, "amount", stored, recomputed)
+        async for bank, file_id, *pairs in conn.cursor().stream(_PARTS, [book_id]):
+            key = {"book_id": book_id, "bank": bank, "file_id": file_id}
+            tallies[PARTS].rows += 1
+            for field, stored, recomputed in zip(_WHOLE, pairs[::2], pairs[1::2], strict=True):
+                if stored != recomputed:
+                    tallies[PARTS].find("banks.settlement_file", key, field, stored, recomputed)
         await self._receivables(conn, book_id, tallies)
 
     async def _receivables(self, conn: AsyncConnection[Any], book_id: int, tallies: Tallies) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from typing import Any
 from uuid import UUID
@@ -19,7 +19,17 @@ from ledger.ids import Ids
 from ledger.model import Posted, Statement, Unit
 from ledger.post import post
 
-__all__ = ["ExpectedItem", "LineKind", "SettlementFile", "SettlementImport", "expect", "import_file", "parse"]
+__all__ = [
+    "ExpectedItem",
+    "LineKind",
+    "SettlementFile",
+    "SettlementImport",
+    "Whole",
+    "expect",
+    "import_file",
+    "parse",
+    "parts",
+]
 
 _EXPECT = """\
 INSERT INTO banks.expected_item
@@ -30,9 +40,10 @@ VALUES (%(book_id)s, %(bank)s, %(rrn)s, %(kind)s, %(amount)s, %(currency)s, %(me
 _CLAIM = """\
 INSERT INTO banks.settlement_file
   (book_id, bank, file_id, sha256, settled_on, currency, captures, refunds, gross_captured, gross_refunded, cost,
-   tax, net, imported_at)
+   tax, net, books, file_lines, file_net, imported_at)
 VALUES (%(book_id)s, %(bank)s, %(file_id)s, %(sha256)s, %(settled_on)s, %(currency)s, %(captures)s, %(refunds)s,
-        %(gross_captured)s, %(gross_refunded)s, %(cost)s, %(tax)s, %(net)s, %(imported_at)s)
+        %(gross_captured)s, %(gross_refunded)s, %(cost)s, %(tax)s, %(net)s, %(books)s, %(file_lines)s, %(file_net)s,
+        %(imported_at)s)
 ON CONFLICT (book_id, bank, file_id) DO NOTHING"""
 
 _ADD_LINES = """\
@@ -49,6 +60,10 @@ SELECT bank, file_id, settled_on, currency, sha256, imported_at,
        captures, refunds, gross_captured, gross_refunded, cost, tax, net
 FROM banks.settlement_file WHERE book_id = %s AND bank = %s AND file_id = %s"""
 
+# Parts of one file come one after the other, so that each sees what the ones before said the file is.
+_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+_OTHER_CONTENT = "SELECT FROM banks.settlement_file WHERE bank = %s AND file_id = %s AND sha256 <> %s LIMIT 1"
+
 
 @dataclass(frozen=True, slots=True)
 class ExpectedItem:
@@ -61,8 +76,17 @@ class ExpectedItem:
 
 
 @dataclass(frozen=True, slots=True)
+class Whole:
+    """The file that an import is a book's part of: its books, how many lines it has, their net in minor units."""
+
+    books: tuple[int, ...]
+    lines: int
+    net: int
+
+
+@dataclass(frozen=True, slots=True)
 class SettlementImport:
-    """A file that is booked. ``replayed``: it was before this call, which changed nothing."""
+    """A file, or a book's part of one, that is booked. ``replayed``: it was before this call, which changed nothing."""
 
     bank: str
     file_id: str
@@ -72,6 +96,21 @@ class SettlementImport:
     sha256: bytes
     imported_at: datetime
     replayed: bool
+
+
+def parts(file: SettlementFile, homes: Mapping[str, int]) -> dict[int, SettlementFile]:
+    """The file's lines by the book each belongs to (``homes``: every reference's book), in order of the books.
+
+    Each line keeps its place in the file; sums are those of the part.
+    """
+    lines: dict[int, list[SettlementLine]] = {book_id: [] for book_id in sorted(set(homes.values()))}
+    for line in file.lines:
+        lines[homes[line.rrn]].append(line)
+    return {
+        book_id: replace(file, lines=tuple(own), totals=Totals.of(own))
+        for book_id, own in lines.items()
+        if own
+    }
 
 
 def expect(
@@ -108,16 +147,19 @@ async def import_file(
     *,
     now: datetime,
     random: Callable[[int], bytes] = os.urandom,
+    whole: Whole | None = None,
 ) -> SettlementImport:
     """Match every line of ``file`` to what is expected, and book it; in the caller's transaction, not committed.
 
-    All or nothing: raises ``SettlementRefused`` (with line and field) and leaves the transaction as it was. The
-    same file again changes nothing and gives the first result. The settlement takes effect at the end of the
-    file's day, or now if that day is not over.
+    ``whole``: what ``file`` is this book's part of; None if it is all of it. All or nothing: raises
+    ``SettlementRefused`` (with line and field) and leaves the transaction as it was. The same file again changes
+    nothing and gives the first result. The settlement takes effect at the end of the file's day, or now if that day
+    is not over.
     """
     await _check_header(conn, file, now)
     async with conn.transaction():
-        first = await _claim(conn, book_id, file, now)
+        all_of_it = Whole((book_id,), len(file.lines), file.totals.net)
+        first = await _claim(conn, book_id, file, whole or all_of_it, now)
         if first is not None:
             return first
         _match(file, await load_expected(conn, book_id, file.bank, [line.rrn for line in file.lines]))
@@ -154,18 +196,19 @@ async def _check_header(conn: AsyncConnection[Any], file: SettlementFile, now: d
 
 
 async def _claim(
-    conn: AsyncConnection[Any], book_id: int, file: SettlementFile, now: datetime
+    conn: AsyncConnection[Any], book_id: int, file: SettlementFile, whole: Whole, now: datetime
 ) -> SettlementImport | None:
     """Enter the file; None if it is ours to book. Waits for a concurrent import of the same file to end."""
     header = _header(book_id, file)
     totals = {name: getattr(file.totals, name) for name in Totals.__dataclass_fields__}
-    cursor = await conn.execute(_CLAIM, header | totals | {"imported_at": now})
+    await conn.execute(_TURN, [f"settlement {file.bank} {file.file_id}"])
+    if (await conn.execute(_OTHER_CONTENT, [file.bank, file.file_id, file.sha256])).rowcount:
+        raise SettlementRefused(1, "file_id", "was imported before with other content")
+    of = {"books": list(whole.books), "file_lines": whole.lines, "file_net": whole.net, "imported_at": now}
+    cursor = await conn.execute(_CLAIM, header | totals | of)
     if cursor.rowcount == 1:
         return None
-    first = await find_import(conn, book_id, file.bank, file.file_id)
-    if first is None or first.sha256 != file.sha256:
-        raise SettlementRefused(1, "file_id", "was imported before with other content")
-    return first
+    return await find_import(conn, book_id, file.bank, file.file_id)
 
 
 async def find_import(

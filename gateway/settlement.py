@@ -1,19 +1,23 @@
 """The acquirer's settlement file, with what it proves: captures and refunds whose outcome was unknown.
 
-Everything happens in one transaction: if the file is refused, nothing was resolved by it.
+The bank knows no books: one file may have lines of several. Each line belongs to the home book of its merchant, and
+each book's part is one transaction: if it is refused, nothing was resolved by it. A file of several books is
+rehearsed first, so that a file with anything wrong changes no book; then it is booked part by part (docs/adr/0031).
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 import structlog
-from sqlalchemy import ARRAY, Text, any_, bindparam, select
+from sqlalchemy import ARRAY, Text, any_, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from banks.settlement import SettlementFile, SettlementImport, import_file, parse
+from banks.errors import SettlementRefused
+from banks.settlement import SettlementFile, SettlementImport, Whole, import_file, parse, parts
 from gateway import captures, doors, exchange, refunds, store, tables
 from gateway.core import Gateway, driver
 from gateway.doors import Step
@@ -30,21 +34,65 @@ log = structlog.get_logger(__name__)
 _KINDS = {Kind.CAPTURE: "capture", Kind.REFUND: "refund"}
 
 
-async def import_settlement(gw: Gateway, book_id: int, data: bytes, name: str) -> SettlementImport:
+async def import_settlement(gw: Gateway, data: bytes, name: str) -> SettlementImport:
     """Book a settlement file; the same file again changes nothing and gives the first result.
 
-    Raises ``banks.errors.SettlementRefused`` with line and field: then nothing at all was changed. ``name`` is
-    what the file is called in the log.
+    Raises ``banks.errors.SettlementRefused`` with line and field: then nothing at all was changed, unless a book has
+    come to refuse its part (was closed, say) between rehearsal and booking. What stands then are whole parts of
+    other books: import the file again when that is mended. The same after a crash. ``name`` is what the file is
+    called in the log.
     """
     file = parse(io.BytesIO(data))
-    async with gw.engine.begin() as conn:
-        resolved = await _resolve(gw, conn, book_id, file)
-        done = await import_file(await driver(conn), book_id, file, now=gw.clock(), random=gw.random)
-        reach(SETTLEMENT_BOOKED)
-    log.info(
-        "settlement_imported", name=name, file_id=done.file_id, resolved=resolved, replayed=done.replayed
-    )
-    return done
+    of_books = parts(file, await _homes(gw, file))
+    if not of_books:
+        raise SettlementRefused(2, "record", "is the trailer: the file settles nothing")
+    whole = Whole(tuple(of_books), len(file.lines), file.totals.net)
+    if len(of_books) > 1:
+        for book_id, part in of_books.items():
+            await _import_part(gw, book_id, part, whole, rehearsal=True)
+    done: list[SettlementImport] = []
+    for book_id, part in of_books.items():
+        result, resolved = await _import_part(gw, book_id, part, whole)
+        said = {"file_id": file.file_id, "book": book_id, "resolved": resolved, "replayed": result.replayed}
+        log.info("settlement_imported", name=name, **said)
+        done.append(result)
+    return replace(done[-1], totals=file.totals, replayed=all(result.replayed for result in done))
+
+
+async def _homes(gw: Gateway, file: SettlementFile) -> dict[str, int]:
+    """The book of each line's merchant, by the line's reference.
+
+    A reference that nobody knows goes with the others: the part it is in will be refused by its line.
+    """
+    o, p = tables.operation, tables.payment
+    rrns = bindparam("rrns", [line.rrn for line in file.lines], type_=ARRAY(Text))
+    query = select(o.c.rrn, p.c.book_id).join(p, p.c.id == o.c.payment_id)
+    async with gw.engine.connect() as conn:
+        rows = await conn.execute(query.where(o.c.bank == file.bank, o.c.rrn == any_(rrns)))
+        homes: dict[str, int] = {row.rrn: row.book_id for row in rows}
+        any_book = min(homes.values(), default=0) or await _first_book(conn)
+    return {line.rrn: homes.get(line.rrn, any_book) for line in file.lines}
+
+
+async def _first_book(conn: AsyncConnection) -> int:
+    return (await conn.execute(text("SELECT min(book_id) FROM ledger.book"))).scalar_one() or 1
+
+
+async def _import_part(
+    gw: Gateway, book_id: int, part: SettlementFile, whole: Whole, *, rehearsal: bool = False
+) -> tuple[SettlementImport, int]:
+    """A book's part in one transaction, and how many unknown outcomes it resolved; a rehearsal is rolled back."""
+    async with gw.engine.connect() as conn:
+        resolved = await _resolve(gw, conn, book_id, part)
+        done = await import_file(
+            await driver(conn), book_id, part, now=gw.clock(), random=gw.random, whole=whole
+        )
+        if rehearsal:
+            await conn.rollback()
+        else:
+            reach(SETTLEMENT_BOOKED)
+            await conn.commit()
+    return done, resolved
 
 
 async def _resolve(gw: Gateway, conn: AsyncConnection, book_id: int, file: SettlementFile) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 
 from psycopg import AsyncConnection
@@ -35,13 +35,14 @@ class Writers:
     """The writer of each book, started when it is first asked for."""
 
     app_dsn: str
+    clock: Callable[[], datetime] = utc_now
     by_book: dict[int, Writer] = field(default_factory=dict[int, Writer])
 
     def __call__(self, book_id: int) -> Writer:
         writer = self.by_book.get(book_id)
         if writer is None:
             connect = partial(AsyncConnection.connect, self.app_dsn, tcp_user_timeout=SILENT_MS)
-            writer = Writer(connect, book_id, clock=utc_now)
+            writer = Writer(connect, book_id, clock=self.clock)
             writer.start()
             self.by_book[book_id] = writer
         return writer

@@ -29,6 +29,8 @@ CREATE TABLE banks.expected_item (
 );
 CREATE INDEX ON banks.expected_item (book_id, bank, booked_on);
 
+-- One row for each book that a file has lines of: the book's part. Its sums are the part's; file_lines and file_net
+-- are those of the whole, books the books of all its parts (docs/adr/0031).
 CREATE TABLE banks.settlement_file (
   book_id         bigint NOT NULL,
   bank            text   NOT NULL REFERENCES banks.bank,
@@ -44,12 +46,20 @@ CREATE TABLE banks.settlement_file (
   cost            bigint NOT NULL CHECK (cost >= 0),
   tax             bigint NOT NULL CHECK (tax >= 0),
   net             bigint NOT NULL,
+  books           bigint[] NOT NULL,
+  file_lines      bigint NOT NULL,
+  file_net        bigint NOT NULL,
   imported_at     timestamptz NOT NULL,
   PRIMARY KEY (book_id, bank, file_id),
   UNIQUE (book_id, bank, file_id, currency),
   CHECK (captures + refunds > 0),
+  CHECK (book_id = ANY (books)),
+  CHECK (CASE cardinality(books) WHEN 1 THEN file_lines = captures + refunds AND file_net = net
+                                 ELSE file_lines > captures + refunds END),
   CHECK (net = gross_captured - gross_refunded - cost - tax)
 );
+
+CREATE INDEX ON banks.settlement_file (bank, file_id);
 
 CREATE TABLE banks.settlement_line (
   book_id    bigint NOT NULL,

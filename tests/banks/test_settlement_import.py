@@ -210,6 +210,7 @@ async def test_a_refusal_of_the_ledger_refuses_the_file_at_its_line(books: Books
         "INR",
         now=NOW,
         reason="enquiry",
+        person="tester",
         status=m.AccountStatus.FROZEN,
     )
     await books.conn.commit()

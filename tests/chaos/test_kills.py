@@ -133,7 +133,7 @@ async def settle_with_a_kill(system: System) -> None:
     assert await system.rows("SELECT count(*) FROM ledger.journal") == before
     async with open_gateway(system.settings, system.database) as gw:
         for path in map(Path, paths):
-            done = await import_settlement(gw, system.book_id, path.read_bytes(), path.name)
+            done = await import_settlement(gw, path.read_bytes(), path.name)
             assert not done.replayed
 
 

@@ -181,7 +181,7 @@ async def test_settlement_empties_the_receivable_and_funds_become_payable_after_
 ) -> None:
     payment = await world.captured()
     (file,) = await world.settle()
-    done = await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    done = await settlement.import_settlement(world.gw, file, "today")
     assert await world.balances() == {
         "Assets:Bank:meridian:Escrow": 98_230,
         "Expenses:Bank:meridian": 1_500,
@@ -190,7 +190,7 @@ async def test_settlement_empties_the_receivable_and_funds_become_payable_after_
         "Income:Fees:card": 2_000,
         "Liabilities:Tax:GST": 360,
     }
-    again = await settlement.import_settlement(world.gw, world.book_id, file, "again")
+    again = await settlement.import_settlement(world.gw, file, "again")
     assert again.replayed
     assert await funds.release_due(world.gw, done.settled_on) == 0
     assert await funds.release_due(world.gw, done.settled_on + timedelta(days=1)) == 1
@@ -232,7 +232,7 @@ async def test_a_whole_refund_leaves_our_fee_as_the_merchants_debt(world: World)
 
 async def _settled(world: World) -> None:
     for file in await world.settle():
-        done = await settlement.import_settlement(world.gw, world.book_id, file, "file")
+        done = await settlement.import_settlement(world.gw, file, "file")
         await funds.release_due(world.gw, done.settled_on + timedelta(days=1))
 
 
@@ -415,7 +415,7 @@ async def test_a_refund_takes_funds_that_become_payable_while_it_begins(
 ) -> None:
     payment = await world.captured()
     (file,) = await world.settle()
-    await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    await settlement.import_settlement(world.gw, file, "today")
     real = refunds.balance
 
     async def after_a_release(*args: Any) -> Balance | None:

@@ -169,7 +169,7 @@ async def test_past_the_horizon_a_person_must_look_and_the_file_can_still_tell(w
     assert item.operation.kind is Kind.CAPTURE
     assert (await world.get(payment)).status is S.PROCESSING
     (file,) = await world.settle()
-    await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    await settlement.import_settlement(world.gw, file, "today")
     payment = await world.get(payment)
     assert payment.status is S.PARTIALLY_CAPTURED
     assert payment.operation(item.operation.id).state is OperationState.RESOLVED_BY_FILE
@@ -182,7 +182,7 @@ async def test_a_refund_can_be_resolved_by_the_file_too(world: World) -> None:
     payment = await world.captured(200_000)
     refund = await refunds.refund(world.gw, world.merchant.id, payment.id, NEVER_ANSWERED_AMOUNT)
     (file,) = await world.settle()
-    await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    await settlement.import_settlement(world.gw, file, "today")
     refund = await refunds.get_refund(world.gw, world.merchant.id, refund.id)
     assert refund.status == "succeeded"
     sums = await world.balances()
@@ -197,7 +197,7 @@ async def test_a_refused_file_resolves_nothing(world: World) -> None:
     (file,) = await world.settle()
     stranger = file.replace(b"66604", b"66614", 1)
     with pytest.raises(SettlementRefused):
-        await settlement.import_settlement(world.gw, world.book_id, stranger, "forged")
+        await settlement.import_settlement(world.gw, stranger, "forged")
     assert (await world.get(payment)).status is S.PROCESSING
     assert await world.balances() == {}
 

@@ -29,7 +29,7 @@ async def test_a_file_and_the_worker_that_sends_the_same_capture_again_take_turn
         return await decide(*given)
 
     monkeypatch.setattr(settlement, "_steps", slowly)
-    await settlement.import_settlement(world.gw, world.book_id, file, "today")
+    await settlement.import_settlement(world.gw, file, "today")
     assert await asyncio.gather(*sending) == [1]
     payment = await world.get(payment)
     assert payment.status is S.PARTIALLY_CAPTURED

@@ -30,11 +30,11 @@ from gateway.model import CaptureMethod, Payment, Refund
 from gateway.payments import NewPayment
 from gateway.vault import Vault
 from khata.database import Database
+from khata.wiring import Writers
 from ledger.books import create_book
 from ledger.ids import Ids
 from ledger.read import balances, trial_balance
 from ledger.search import Query, search
-from ledger.writer import Writer
 from tests.banks.acquirer import ACQUIRER_ID, AcquirerProcess
 
 GOOD = "4111111111111111"
@@ -194,11 +194,12 @@ async def gateway(
         await stack.enter_async_context(rail)
         async with await connect() as conn:
             book_id = await create_book(conn, name="main", now=clock())
-        writer = await stack.enter_async_context(Writer(connect, book_id, clock=clock))
+        writers = Writers(database.app_dsn, clock)
+        stack.push_async_callback(writers.close)
         yield (
             Gateway(
                 engine=engine,
-                writers=lambda _: writer,
+                writers=writers,
                 rails={BANK: rail},
                 vault=Vault(keys, os.urandom),
                 clock=clock,
