@@ -24,6 +24,7 @@ from api.operation import ApiRequest
 from api.policy import Authorize, check_policies, public
 from api.problems import answer_problem
 from api.routes import (
+    account_changes,
     accounts,
     acts,
     adjustments,
@@ -36,6 +37,7 @@ from api.routes import (
     periods,
     reports,
     statements,
+    transfers,
 )
 
 STATIC = Path(__file__).parent / "static"
@@ -49,6 +51,7 @@ ROUTES = (
     *(*oauth.routes, *health.routes, *payments.routes, *checkout.routes),
     *(*holds.routes, *accounts.routes, *journals.routes, *exports.routes),
     *(*statements.routes, *reports.routes),
+    *(*transfers.routes, *account_changes.routes),
     *(*adjustments.routes, *periods.routes, *acts.routes),
 )
 

@@ -64,6 +64,23 @@ class AccountManaged(ApiError):
         return f"{self.account} is kept by the platform: this client may not place or change holds on it"
 
 
+class ItemRefused(ApiError):
+    """One of several things asked for at once is refused, so none of them was done.
+
+    ``pointer``: JSON pointer (RFC 6901) to it; ``reason``: why, which also gives the status and the code.
+    """
+
+    code: ClassVar[str] = "item_refused"
+
+    def __init__(self, pointer: str, reason: Exception) -> None:
+        super().__init__(pointer, reason)
+        self.pointer = pointer
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.pointer}: {self.reason}"
+
+
 class NotFound(ApiError):
     """No such object, or another merchant's: the answer does not tell which."""
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -65,6 +65,10 @@ class Once:
         """The source key of the journal that this request may cause."""
         return Source("api", self.digest, self.route)
 
+    def source_of(self, index: int) -> Source:
+        """The source key of the journal for item ``index`` (from 0) of a request for several."""
+        return Source("api", self.digest, f"{self.route}_{index + 1}")
+
     @property
     def id(self) -> UUID:
         """A UUID of its own (version 8, RFC 9562 §5.8): the same for every try."""
@@ -101,17 +105,17 @@ async def post_once(
     deps: AppDependencies,
     once: Once,
     book_id: int,
-    journal: Journal,
+    journals: Sequence[Journal],
     answer: Callable[[Conn], Awaitable[View]],
     *,
     status: int = 200,
 ) -> Response[bytes]:
-    """Post ``journal`` (with ``once.source`` as its source) and answer with ``answer``'s view of the books.
+    """Post ``journals`` (``once``'s sources are theirs) as one unit and answer with ``answer``'s view of the books.
 
     Raises the ledger's refusal; nothing is kept of it, so the same request may succeed later.
     """
     claim = Statement(_CLAIM, _claim(once, deps.clock()))
-    result = await deps.gateway.writers(book_id).submit(Unit((journal,), (claim,)))
+    result = await deps.gateway.writers(book_id).submit(Unit(tuple(journals), (claim,)))
     if isinstance(result, SourceConflict):
         raise IdempotencyMismatch(once.key)
     if isinstance(result, Refusal):
@@ -119,6 +123,20 @@ async def post_once(
     async with deps.pool.connection() as conn:
         known = await replay(conn, deps.secrets, once)
         return known or await _fill(conn, deps, once, await answer(conn), status)
+
+
+async def change_once(
+    deps: AppDependencies, once: Once, change: Callable[[Conn], Awaitable[View]], *, status: int = 200
+) -> Response[bytes]:
+    """Answer with what ``change`` makes of the database, in one transaction with the key and the answer.
+
+    Raises what ``change`` raises; then nothing is kept, so the same request may succeed later.
+    """
+    async with deps.pool.connection() as conn:
+        # The row of the key makes a second request wait until the first has been committed.
+        await conn.execute(_CLAIM_IF_NEW, _claim(once, deps.clock()))
+        known = await replay(conn, deps.secrets, once)
+        return known or await _fill(conn, deps, once, await change(conn), status)
 
 
 async def make_once(

@@ -35,7 +35,9 @@ class Scope(StrEnum):
     REFUNDS_WRITE = "refunds:write"
     HOLDS_READ = "holds:read"
     HOLDS_WRITE = "holds:write"
+    TRANSFERS_WRITE = "transfers:write"
     ACCOUNTS_READ = "accounts:read"
+    ACCOUNTS_WRITE = "accounts:write"
     JOURNALS_READ = "journals:read"
     EXPORTS_READ = "exports:read"
     ADJUSTMENTS_READ = "adjustments:read"
@@ -52,6 +54,8 @@ SCOPE_MEANING = {
     Scope.REFUNDS_WRITE: "Refund payments",
     Scope.HOLDS_READ: "Read holds on ledger accounts",
     Scope.HOLDS_WRITE: "Place, capture, increase and release holds on ledger accounts",
+    Scope.TRANSFERS_WRITE: "Transfer between ledger accounts",
+    Scope.ACCOUNTS_WRITE: "Freeze and close accounts, set their floors and velocity limits",
     Scope.ACCOUNTS_READ: "Read accounts, balances and statements",
     Scope.JOURNALS_READ: "Read journals",
     Scope.EXPORTS_READ: "Export the whole journal of a book",
@@ -65,7 +69,7 @@ SCOPE_MEANING = {
 PLATFORM_ONLY = frozenset(
     {
         *(Scope.EXPORTS_READ, Scope.ADJUSTMENTS_READ, Scope.ADJUSTMENTS_WRITE, Scope.PERIODS_READ),
-        *(Scope.PERIODS_WRITE, Scope.APPROVALS_WRITE, Scope.ACTS_READ),
+        *(Scope.PERIODS_WRITE, Scope.APPROVALS_WRITE, Scope.ACTS_READ, Scope.ACCOUNTS_WRITE),
     }
 )
 MERCHANT_SCOPES = frozenset(Scope) - PLATFORM_ONLY

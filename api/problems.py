@@ -53,6 +53,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.ScopeMissing: Problem(403, "The access token lacks a scope"),
     a.AudienceWrong: Problem(403, "This kind of client may not do that"),
     a.AccountManaged: Problem(403, "The platform keeps that account"),
+    a.ItemRefused: Problem(409, "One of several is refused"),
     a.NotFound: Problem(404, "Not found"),
     a.RouteUnknown: Problem(404, "No such route"),
     a.MethodNotAllowed: Problem(405, "Method not allowed"),
@@ -222,6 +223,9 @@ def _headers(error: Exception, problem: Problem) -> dict[str, str]:
 def document(error: Exception, request_id: str) -> tuple[int, bytes, dict[str, str]]:
     """(status, problem document, headers) of any error at all."""
     ours = classified(error)
+    item = ours if isinstance(ours, a.ItemRefused) else None
+    if item is not None:
+        ours = classified(item.reason)
     problem = problem_of(ours)
     code = str(getattr(ours, "code", "internal_error")) if problem is not _INTERNAL else "internal_error"
     body: dict[str, Any] = {
@@ -236,6 +240,8 @@ def document(error: Exception, request_id: str) -> tuple[int, bytes, dict[str, s
         body["detail"] = f"{problem.title}; repeat the request, with the same Idempotency-Key, after a moment"
     if isinstance(ours, a.ValidationFailed):
         body["errors"] = [{"pointer": e.pointer, "code": e.code, "detail": e.detail} for e in ours.errors]
+    if item is not None:
+        body["errors"] = [{"pointer": item.pointer, "code": code, "detail": body["detail"]}]
     return problem.status, orjson.dumps(body), _headers(ours, problem)
 
 

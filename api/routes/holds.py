@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -11,15 +12,25 @@ from psycopg import AsyncConnection
 
 from api.answers import view
 from api.books import Sight, sight_of
-from api.errors import AccountManaged
+from api.errors import AccountManaged, ItemRefused
 from api.once import Once, once_of, post_once, replay
 from api.operation import ApiRequest, changes, reads
 from api.paths import uuid_in
 from api.policy import Scope
-from api.schemas.holds import CaptureHoldBody, HoldEntry, IncreaseHoldBody, NewHoldBody, ReleaseHoldBody
+from api.schemas.holds import (
+    CaptureHoldBody,
+    CaptureHoldsBody,
+    HoldEntry,
+    HoldList,
+    IncreaseHoldBody,
+    NewHoldBody,
+    ReleaseHoldBody,
+    ReleaseHoldsBody,
+)
 from api.schemas.ledger import BookQuery
+from api.schemas.transfers import Leg
 from ledger import read
-from ledger.errors import AccountUnknown, HoldUnknown
+from ledger.errors import AccountUnknown, HoldUnknown, Refusal
 from ledger.model import Capture, HoldAction, Increase, Journal, Place, Release
 
 _TAG = "Holds"
@@ -39,11 +50,11 @@ def require_unmanaged(path: str, sight: Sight) -> None:
         raise AccountManaged(path)
 
 
-async def require_accounts(conn: Conn, sight: Sight, body: NewHoldBody) -> None:
+async def require_accounts(conn: Conn, sight: Sight, pair: NewHoldBody | Leg) -> None:
     """Raise ``AccountUnknown`` for an account that is not there or not this client's, else as above."""
-    for path in (body.debit, body.credit):
-        if await read.balance(conn, sight.book_id, path, body.currency, owner=sight.owner) is None:
-            raise AccountUnknown(path, body.currency)
+    for path in (pair.debit, pair.credit):
+        if await read.balance(conn, sight.book_id, path, pair.currency, owner=sight.owner) is None:
+            raise AccountUnknown(path, pair.currency)
         require_unmanaged(path, sight)
 
 
@@ -83,7 +94,60 @@ async def book(
     async def answer(conn: Conn) -> HoldEntry:
         return HoldEntry.of(await find_hold(conn, sight, action.hold_id))
 
-    return await post_once(deps, once, sight.book_id, journal, answer, status=201 if kind == "hold" else 200)
+    status = 201 if kind == "hold" else 200
+    return await post_once(deps, once, sight.book_id, (journal,), answer, status=status)
+
+
+async def change_all(
+    request: ApiRequest,
+    body: CaptureHoldsBody | ReleaseHoldsBody,
+    kind: str,
+    actions: Mapping[str, HoldAction],
+) -> Response[bytes]:
+    """Capture or release all of these, by the JSON pointer of each, or none of them, once."""
+    deps = request.deps
+    sight = await sight_of(deps, request.auth, body.book)
+    once = await once_of(request, sight.owner, f"{kind}s")
+    async with deps.pool.connection() as conn:
+        known = await replay(conn, deps.secrets, once)
+        if known is not None:
+            return known
+        for pointer, action in actions.items():
+            await require_hold(conn, sight, pointer, action.hold_id)
+    # How many there are is part of each: with another number the key was used for another request.
+    others = {"together_with": str(len(actions) - 1)}
+    journals = [
+        Journal(
+            deps.gateway.ids(),
+            kind,
+            once.source_of(index),
+            hold=action,
+            description=body.description,
+            metadata=others,
+        )
+        for index, action in enumerate(actions.values())
+    ]
+
+    async def answer(conn: Conn) -> HoldList:
+        found = [await find_hold(conn, sight, action.hold_id) for action in actions.values()]
+        return HoldList(data=[HoldEntry.of(hold) for hold in found])
+
+    try:
+        return await post_once(deps, once, sight.book_id, journals, answer)
+    except Refusal as refusal:
+        if refusal.index is None:
+            raise
+        raise ItemRefused(list(actions)[refusal.index], refusal) from refusal
+
+
+async def require_hold(conn: Conn, sight: Sight, pointer: str, hold_id: UUID) -> None:
+    """Raise ``ItemRefused`` for a hold that this client may not see or change."""
+    try:
+        found = await find_hold(conn, sight, hold_id)
+        for path in (found.debit, found.credit):
+            require_unmanaged(path, sight)
+    except (HoldUnknown, AccountManaged) as error:
+        raise ItemRefused(pointer, error) from error
 
 
 @post("/v1/holds", **changes(Scope.HOLDS_WRITE, "Place a hold", _TAG, HoldEntry, NewHoldBody, status=201))
@@ -150,4 +214,34 @@ async def increase_hold(request: ApiRequest, hold_id: FromPath[str]) -> Response
     return await change(request, body, "hold_increase", Increase(uuid_in(hold_id), body.amount))
 
 
-routes = (place_hold, get_hold, capture_hold, release_hold, increase_hold)
+@post(
+    "/v1/holds/capture",
+    **changes(Scope.HOLDS_WRITE, "Capture several holds", _TAG, HoldList, CaptureHoldsBody),
+)
+async def capture_holds(request: ApiRequest) -> Response[bytes]:
+    """All of them or none: `errors[0].pointer` of a refusal is the one that is to blame."""
+    body = await request.read(CaptureHoldsBody)
+    actions = {f"/captures/{n}": Capture(c.hold, c.amount, c.final) for n, c in enumerate(body.captures)}
+    return await change_all(request, body, "hold_capture", actions)
+
+
+@post(
+    "/v1/holds/release",
+    **changes(Scope.HOLDS_WRITE, "Release several holds", _TAG, HoldList, ReleaseHoldsBody),
+)
+async def release_holds(request: ApiRequest) -> Response[bytes]:
+    """All of them or none: `errors[0].pointer` of a refusal is the one that is to blame."""
+    body = await request.read(ReleaseHoldsBody)
+    actions = {f"/releases/{n}": Release(r.hold, r.amount) for n, r in enumerate(body.releases)}
+    return await change_all(request, body, "hold_release", actions)
+
+
+routes = (
+    place_hold,
+    get_hold,
+    capture_hold,
+    release_hold,
+    increase_hold,
+    capture_holds,
+    release_holds,
+)

@@ -22,6 +22,8 @@ from api.schemas.base import (
 from api.schemas.ledger import BookNumber
 from ledger import read
 
+MOST_ITEMS = 100
+
 
 class InBook(Closed):
     book: BookNumber = None
@@ -71,6 +73,35 @@ class IncreaseHoldBody(InBook):
     description: Description = ""
 
 
+class CaptureItem(Closed):
+    """One of several captures."""
+
+    hold: UUID
+    amount: Amount
+    final: bool = False
+
+
+class CaptureHoldsBody(InBook):
+    """Book all of these, in this order, or none; a hold may come more than once."""
+
+    captures: Annotated[list[CaptureItem], Field(min_length=1, max_length=MOST_ITEMS)]
+    description: Description = ""
+
+
+class ReleaseItem(Closed):
+    """One of several releases; without an amount all that is left."""
+
+    hold: UUID
+    amount: Amount | None = None
+
+
+class ReleaseHoldsBody(InBook):
+    """Give back all of these, in this order, or none."""
+
+    releases: Annotated[list[ReleaseItem], Field(min_length=1, max_length=MOST_ITEMS)]
+    description: Description = ""
+
+
 class HoldEntry(View):
     """`held` in all; `remaining` = held - consumed - released - expired. It has ended when nothing remains."""
 
@@ -105,3 +136,9 @@ class HoldEntry(View):
             tolerance_bps=hold.tolerance_bps,
             expires_at=hold.expires_at,
         )
+
+
+class HoldList(View):
+    """In the order in which they were asked for."""
+
+    data: list[HoldEntry]
