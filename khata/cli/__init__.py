@@ -23,6 +23,9 @@ COMMANDS = {
     "export": "Take the journal away: jsonl, csv, hledger, ledger.",
     "import": "Import a bank's settlement file.",
     "audit": "Check every invariant on the database.",
+    "adjust": "Manual adjustments: proposed by one person, approved by another.",
+    "period": "Close periods, and reopen them by two people.",
+    "acts": "What people did to the books, and why.",
     "sql": "Run SQL with the rights of a role.",
     "states": "Show the transition tables of payments.",
 }

@@ -66,8 +66,8 @@ async def closed_through(book: Book) -> date | None:
     return row[0]
 
 
-def late(**more: Any) -> m.Journal:
-    return journal(pay(PENDING_A, ESCROW, 100), **({"effective_at": LATE} | more))
+def late(effective_at: datetime = LATE, **more: Any) -> m.Journal:
+    return journal(pay(PENDING_A, ESCROW, 100), effective_at=effective_at, **more)
 
 
 def moved(source: str | None = None) -> m.Journal:
