@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -40,7 +40,8 @@ def scratch_database(admin_dsn: str, home: Path) -> Generator[Database]:
     try:
         database = prepare(admin_dsn, home, name)
     except (psycopg.Error, KhataError) as error:
-        _drop(admin_dsn, name)
+        with suppress(psycopg.Error):  # what failed was perhaps the server itself
+            _drop(admin_dsn, name)
         raise ScratchRefused(str(error).strip()) from error
     try:
         yield database

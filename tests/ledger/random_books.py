@@ -120,7 +120,7 @@ class RandomBook:
 
     async def people(self) -> None:
         """What takes two: adjustments approved, rejected and open; days closed, reopened and closed again."""
-        adjustment = Adjustment((self.pay(ESCROW, PENDING_A, 70, "INR"),), "adjusted", {"order": "17"})
+        adjustment = Adjustment((m.Posting(ESCROW, PENDING_A, 70, "INR"),), "adjusted", {"order": "17"})
         made = [self.id() for _ in range(3)]
         for id_ in made:
             await propose(self.conn, self.book_id, id_, adjustment, By("asha", "ticket 4711", self.now))
