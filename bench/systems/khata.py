@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -89,7 +89,9 @@ async def _post(conn: AsyncConnection[Any], book_id: int, work: Batches) -> None
         await conn.commit()
 
 
-def _bulk_runs(run: Callable[[Batches], Awaitable[None]], units: Units, load: str) -> dict[str, Run]:
+def _bulk_runs(
+    run: Callable[[Batches], Coroutine[Any, Any, None]], units: Units, load: str
+) -> dict[str, Run]:
     def transfers(size: int) -> Batches:
         return [[units.transfer() for _ in range(size)]]
 

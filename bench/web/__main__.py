@@ -96,7 +96,7 @@ async def run(
             AsyncExitStack() as stack,
         ):
             asked = what_is_asked(stage)
-            workers = [await _load(stack, stage, asked, given, n) for n in range(LOAD_PROCESSES)]
+            workers = [await load_worker(stack, stage, asked, given, n) for n in range(LOAD_PROCESSES)]
             chosen = [c for c in cases(stage, workers, asked, given.connections) if given.only in c.name]
             progress.update(task, total=len(chosen) * (plan.count + 1))
 
@@ -107,7 +107,7 @@ async def run(
             return await rounds(chosen, plan, on_turn)
 
 
-async def _load(
+async def load_worker(
     stack: AsyncExitStack,
     stage: WebStage,
     asked: dict[str, dict[str, Any]],
