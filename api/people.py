@@ -9,7 +9,7 @@ from litestar import Response
 from psycopg import AsyncConnection
 
 from api.books import sight_of
-from api.once import make_once, once_of
+from api.once import change_once, once_of
 from api.operation import ApiRequest
 from api.schemas.base import View
 from gateway.errors import IdempotencyMismatch
@@ -29,21 +29,18 @@ async def act_once(
     *,
     status: int = 200,
 ) -> Response[bytes]:
-    """Run ``act`` (connection, book, who) in a transaction and answer with its view, once for each Idempotency-Key.
+    """Answer with the view that ``act`` (connection, book, who) makes, once for each Idempotency-Key.
 
-    The ledger knows the same act again: should the answer be lost after COMMIT, the next try finds what it did.
-    The person is the client of the token.
+    The person is the client of the token. Keys are kept for days; the ledger itself knows the same act again after.
     """
     sight = await sight_of(request.deps, request.auth, asked)
     once = await once_of(request, None, route)
 
-    async def make() -> View:
-        by = By(request.auth.client_id, reason, request.deps.clock())
-        async with request.deps.pool.connection() as conn:
-            return await act(conn, sight.book_id, by)
+    async def change(conn: Conn) -> View:
+        return await act(conn, sight.book_id, By(request.auth.client_id, reason, request.deps.clock()))
 
     try:
-        return await make_once(request.deps, once, make, status=status)
+        return await change_once(request.deps, once, change, status=status)
     except ProposalConflict:
         # The proposal's id is made from the key: another request with this key came first.
         raise IdempotencyMismatch(once.key) from None

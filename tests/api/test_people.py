@@ -71,14 +71,14 @@ async def test_a_key_sent_again_gives_the_same_bytes_and_one_effect(api: Api) ->
     assert len((await ben.get("/v1/acts")).json()["data"]) == 2
 
 
-async def test_an_answer_that_was_lost_is_found_again(api: Api) -> None:
+async def test_an_act_stands_once_though_its_key_is_forgotten(api: Api) -> None:
     asha, ben, _ = await three(api)
     proposed = await asha.post("/v1/adjustments", adjustment(), key="p")
     path = f"/v1/adjustments/{proposed.json()['id']}/approve"
     approved = await ben.post(path, SEEN, key="a")
     closed = await asha.post("/v1/periods/close", {"through": "2026-01-31", "reason": "year"}, key="c")
     async with api.deps.pool.connection() as conn:
-        await conn.execute("DELETE FROM api.idempotency")  # as if the process had died before it was kept
+        await conn.execute("DELETE FROM api.idempotency")  # answers are kept for days
     assert (await asha.post("/v1/adjustments", adjustment(), key="p")).json()["id"] == proposed.json()["id"]
     assert (await ben.post(path, SEEN, key="a")).json() == approved.json()
     again = await asha.post("/v1/periods/close", {"through": "2026-01-31", "reason": "year"}, key="c")
