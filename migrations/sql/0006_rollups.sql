@@ -233,7 +233,7 @@ END $$;
 CREATE FUNCTION ledger.effective_lines(of_book integer, account integer, first date, last date, known bigint,
                                        after_day date, after_seq bigint, after_line integer, most integer)
 RETURNS TABLE (day date, journal_seq bigint, line smallint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
+LANGUAGE plpgsql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
 AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; n integer; BEGIN
   PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
@@ -261,11 +261,12 @@ AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; n 
   LOOP
     EXIT WHEN most <= 0;
     RETURN QUERY
-      SELECT g.day, p.journal_seq, p.line
-        FROM unnest(g.seqs) AS at(seq) JOIN ledger.posting p ON p.book_id = of_book AND p.journal_seq = at.seq
-       WHERE account IN (p.debit_account, p.credit_account)
-         AND (g.day > after_day OR (p.journal_seq, p.line) > (after_seq, coalesce(after_line, 0)))
-       ORDER BY p.journal_seq, p.line LIMIT most;
+      SELECT g.day, l.journal_seq, l.line
+        FROM unnest(g.seqs) AS at(seq) CROSS JOIN LATERAL (   -- the fence: journal by journal, not all postings in order
+          SELECT p.journal_seq, p.line FROM ledger.posting p
+           WHERE p.book_id = of_book AND p.journal_seq = at.seq AND account IN (p.debit_account, p.credit_account) OFFSET 0) AS l
+       WHERE g.day > after_day OR (l.journal_seq, l.line) > (after_seq, coalesce(after_line, 0))
+       ORDER BY l.journal_seq, l.line LIMIT most;
     GET DIAGNOSTICS n = ROW_COUNT;
     most := most - n;
   END LOOP;
