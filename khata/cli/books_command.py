@@ -8,6 +8,7 @@ import psycopg
 import rich_click as click
 from rich.table import Table
 
+from khata.cli.account_commands import COMMANDS
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
 from khata.cli.journals_command import journals
 from khata.cli.money import major
@@ -28,6 +29,8 @@ def command() -> None:
 
 
 command.add_command(journals)
+for account_command in COMMANDS:
+    command.add_command(account_command)
 
 
 @command.command("open")
