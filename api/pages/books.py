@@ -146,8 +146,13 @@ def _account(path: str, currency: str, owner: str) -> tuple[str, str]:
     """What to call the account, and the link to it if it is the viewer's own."""
     if path in {place.path for place in places(owner)}:
         return path, account_href(path, currency)
+    return counter_name(path, owner), ""
+
+
+def counter_name(path: str, owner: str) -> str:
+    """What to call an account on the other side of the merchant's."""
     # A journal of this merchant names no other one; if one ever does, this page is not where it is told.
-    return (SOMEBODY_ELSE if path.startswith(_OF_SOMEBODY) and owner not in path.split(":") else path), ""
+    return SOMEBODY_ELSE if path.startswith(_OF_SOMEBODY) and owner not in path.split(":") else path
 
 
 def concerns(view: JournalView, owner: str) -> bool:
@@ -175,7 +180,7 @@ def entry(line: StatementLine, currency: str, owner: str) -> Entry:
         title=words.journal(line.kind),
         href=f"/merchant/journals/{line.journal_id}",
         effective_at=line.effective_at,
-        counter=_account(line.counter_account, currency, owner)[0],
+        counter=counter_name(line.counter_account, owner),
         amount=line.amount,
         layer=line.layer,
         posted=line.posted,

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 
 from api.errors import NotFound
 from api.operation import ApiRequest
-from api.pages import books
+from api.pages import books, statements
 from api.pages import payments as shown
 from api.pages.render import page, when
 from api.pages.viewer import Viewer, viewer_of
@@ -131,6 +131,7 @@ async def show_account(
         lines=[books.entry(line, currency, viewer.owner) for line in found.lines],
         earlier=f"{href}?before={found.previous}" if found.previous else None,
         later=f"{href}?after={found.next}" if found.next else None,
+        statement=statements.form(currency, account, deps.clock().date()),
     )
 
 

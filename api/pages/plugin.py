@@ -6,7 +6,7 @@ from litestar import Router
 from litestar.config.app import AppConfig
 from litestar.plugins import InitPlugin
 
-from api.pages import checkout, merchant, sign_in
+from api.pages import checkout, merchant, sign_in, statements
 from api.pages.errors import answer_page
 
 
@@ -14,7 +14,7 @@ class Pages(InitPlugin):
     """All pages, with errors told as pages."""
 
     def on_app_init(self, app_config: AppConfig) -> AppConfig:
-        handlers = [*checkout.routes, *sign_in.routes, *merchant.routes]
+        handlers = [*checkout.routes, *sign_in.routes, *merchant.routes, *statements.routes]
         app_config.route_handlers.append(
             Router(
                 "/",

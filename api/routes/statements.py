@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import date, datetime
 from typing import Any
 
@@ -23,7 +24,7 @@ from api.schemas.statements import StatementQuery, StatementView
 from ledger import as_of, read
 from ledger.errors import AccountUnknown
 from ledger.reports.load import check_period, open_statement, statement_pages
-from ledger.reports.statement import StatementHead, StatementWriter, written
+from ledger.reports.statement import StatementEntry, StatementHead, StatementWriter, written
 
 _BUSY_S = 5
 
@@ -89,8 +90,12 @@ async def statement_file(
     *,
     format: str,
     known: int | datetime | None = None,
+    name: Callable[[str], str] = str,
 ) -> Stream:
-    """A whole statement in one of ``FORMATS``, streamed. Raises ``AccountUnknown`` and what the format refuses."""
+    """A whole statement in one of ``FORMATS``, streamed; ``name``: what to call the account on the other side.
+
+    Raises ``AccountUnknown``, ``PeriodInvalid``, ``RateLimited`` and what the format refuses.
+    """
     first, last = period
     async with deps.pool.connection() as conn:
         head = await open_statement(
@@ -104,14 +109,14 @@ async def statement_file(
     if head is None:
         raise AccountUnknown(path, currency)
     made = FORMATS[format]
-    chunks = _chunks(deps, head, made.writer(head))
+    chunks = _chunks(deps, head, made.writer(head), name)
     # The first chunk is made before the answer begins, so that a refusal can still be a problem document.
     opening = await anext(chunks)
     return Stream(_whole(opening, chunks), media_type=made.media_type, headers=headers(head, made))
 
 
 async def _chunks(
-    deps: AppDependencies, head: StatementHead, writer: StatementWriter
+    deps: AppDependencies, head: StatementHead, writer: StatementWriter, name: Callable[[str], str]
 ) -> AsyncGenerator[bytes]:
     if deps.documents.locked():
         raise RateLimited(_BUSY_S)
@@ -121,10 +126,17 @@ async def _chunks(
         )  # no transaction that idles between chunks: what is known is fixed already
         try:
             async with aclosing(statement_pages(conn, head)) as pages:
-                async for chunk in written(writer, pages):
+                async for chunk in written(writer, _named(pages, name)):
                     yield chunk
         finally:
             await conn.set_autocommit(False)
+
+
+async def _named(
+    pages: AsyncIterable[list[StatementEntry]], name: Callable[[str], str]
+) -> AsyncGenerator[list[StatementEntry]]:
+    async for page in pages:
+        yield [replace(entry, counter_account=name(entry.counter_account)) for entry in page]
 
 
 async def _whole(opening: bytes, rest: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
