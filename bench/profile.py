@@ -48,6 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=15.0)
     parser.add_argument("--connections", type=int, default=32, help="over HTTP")
     parser.add_argument("--accounts", type=int, default=10_000)
+    parser.add_argument("--wallets", type=int, default=1000, help="over HTTP: of the merchant's customers")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--top", type=int, default=20)
     parser.add_argument("--py-spy", type=Path)
@@ -59,7 +60,7 @@ async def subject(server: BenchServer, given: argparse.Namespace) -> AsyncGenera
     """The case, and the process that is looked into."""
     async with AsyncExitStack() as stack:
         if given.case in HTTP:
-            made = web_stage(server, workers=1, clients=given.connections, wallets=1000)
+            made = web_stage(server, workers=1, clients=given.connections, wallets=given.wallets)
             stage = await stack.enter_async_context(made)
             worker = await load_worker(stack, stage, what_is_asked(stage), _load_options(given), 0)
             pid = stage.pids[stage.api[0]]
@@ -79,7 +80,7 @@ async def subject(server: BenchServer, given: argparse.Namespace) -> AsyncGenera
 
 def _load_options(given: argparse.Namespace) -> argparse.Namespace:
     """One load process has all connections (``load_worker`` shares them out among two)."""
-    return argparse.Namespace(connections=2 * given.connections, seed=given.seed, wallets=1000)
+    return argparse.Namespace(connections=2 * given.connections, seed=given.seed, wallets=given.wallets)
 
 
 async def run(server: BenchServer, given: argparse.Namespace, console: Console) -> None:
