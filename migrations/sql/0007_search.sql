@@ -118,6 +118,7 @@ AS $$ DECLARE
   indexed bigint := ledger.indexed_through(of_book);
   missing integer := most;
   periods text[];
+  heads bigint[];   -- by period
   wanted text;
   here bigint;
   start bigint;
@@ -137,7 +138,10 @@ BEGIN
     RETURN NEXT here;
     missing := missing - 1;
   END LOOP;
-  IF by_day AND missing > 0 THEN periods := ledger.periods(of_book, first, last); END IF;
+  IF by_day AND missing > 0 THEN
+    periods := ledger.periods(of_book, first, last);
+    heads := array_fill(before, ARRAY[cardinality(periods)]);
+  END IF;
   here := least(before - 1, indexed);
   WHILE missing > 0 AND here >= lowest LOOP   -- a condition without another entry makes here null: the end
     start := here;
@@ -159,12 +163,14 @@ BEGIN
                    WHERE p.book_id = of_book AND p.credit_account = a.id AND p.journal_seq <= here
                    ORDER BY p.journal_seq DESC LIMIT 1)) AS n(seq));
     END IF;
-    -- The day of the one journal first: there may be many periods.
-    IF by_day AND NOT EXISTS (SELECT FROM ledger.journal j WHERE j.book_id = of_book AND j.seq = here
-                                 AND (j.effective_at AT TIME ZONE 'UTC')::date BETWEEN first AND last) THEN
-      here := (SELECT max(n.seq) FROM unnest(periods) AS period(term) CROSS JOIN LATERAL (
-                 SELECT t.seq FROM ledger.term t WHERE t.book_id = of_book AND t.term = period.term AND t.seq <= here
-                  ORDER BY t.seq DESC LIMIT 1) AS n);
+    -- There may be many periods: what each has at or below some number is looked up when that number is passed.
+    IF by_day THEN
+      heads := ARRAY(SELECT CASE WHEN h.head <= here OR h.head IS NULL THEN h.head ELSE (
+                              SELECT t.seq FROM ledger.term t
+                               WHERE t.book_id = of_book AND t.term = h.term AND t.seq <= here
+                               ORDER BY t.seq DESC LIMIT 1) END
+                       FROM unnest(periods, heads) AS h(term, head));
+      here := (SELECT max(h.head) FROM unnest(heads) AS h(head));
     END IF;
     IF here = start THEN
       RETURN NEXT here;
