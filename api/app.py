@@ -28,7 +28,9 @@ from api.routes import (
     accounts,
     acts,
     adjustments,
+    book_transfers,
     checkout,
+    consolidated,
     exports,
     health,
     holds,
@@ -53,6 +55,7 @@ ROUTES = (
     *(*statements.routes, *reports.routes),
     *(*transfers.routes, *account_changes.routes),
     *(*adjustments.routes, *periods.routes, *acts.routes),
+    *(*book_transfers.routes, *consolidated.routes),
 )
 
 

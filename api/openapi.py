@@ -31,6 +31,7 @@ _ALWAYS = (500, 503)
 _GUARDED = (401, 403, 429)
 _READING_BODY = (400, 413, 415, 422)
 _PATH_PARAMETERS = {
+    "transfer_id": ("Id of a transfer between books", "0195f3a1-2b4c-8d5e-8f60-718293a4b5c6"),
     "payment_id": ("The payment's id", "pay_01kb0n7d1ve2p9a4x8m3q6s5tz"),
     "refund_id": ("The refund's id", "re_01kb0n7d1ve2p9a4x8m3q6s5tz"),
     "hold_id": ("The hold's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0aa"),

@@ -40,10 +40,10 @@ Conn = AsyncConnection[Any]
 def require_unmanaged(path: str, sight: Sight) -> None:
     """Raise ``AccountManaged`` for an account that gateway and settlement keep the balance of.
 
-    Card authorizations sit on the memo accounts, and a merchant that could book between its own receivable,
-    pending and payable accounts could make itself payable.
+    Card authorizations sit on the memo accounts, what books owe each other on the clearing accounts, and a merchant
+    that could book between its own receivable, pending and payable accounts could make itself payable.
     """
-    if path.startswith("Equity:Memo:"):
+    if path.startswith(("Equity:Memo:", "Assets:Clearing:")):
         raise AccountManaged(path)
     mine = (f"Liabilities:Merchant:{sight.owner}:Available", "Liabilities:Customer:")
     if sight.owner is not None and path != mine[0] and not path.startswith(mine[1]):

@@ -9,12 +9,10 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from typing import Any
 from uuid import UUID
 
 import httpx
-import psycopg
 import pytest
 import uvicorn
 from psycopg_pool import AsyncConnectionPool
@@ -31,10 +29,10 @@ from gateway.keys import Keys
 from gateway.merchants import Merchant, NewMerchant, create_merchant
 from gateway.vault import Vault
 from khata.database import Database, sqlalchemy_url
+from khata.wiring import Writers
 from ledger import model as m
 from ledger.books import create_book, open_accounts
 from ledger.ids import Ids
-from ledger.writer import Writer
 
 START = datetime(2026, 11, 22, 9, 0, tzinfo=UTC)
 PLATFORM_SCOPES = frozenset(Scope)
@@ -172,13 +170,13 @@ async def gateway_on(
         stack.push_async_callback(engine.dispose)
         async with pool.connection() as conn:
             book_id = await create_book(conn, name="main", now=clock())
-        connect = partial(psycopg.AsyncConnection.connect, database.app_dsn)
-        writer = await stack.enter_async_context(Writer(connect, book_id, clock=clock))
+        writers = Writers(database.app_dsn, clock)
+        stack.push_async_callback(writers.close)
         keys = Keys("k1", {"k1": os.urandom(32)}, os.urandom(32))
         yield (
             Gateway(
                 engine=engine,
-                writers=lambda _: writer,
+                writers=writers,
                 rails=rails or {},
                 vault=Vault(keys, random=os.urandom),
                 clock=clock,

@@ -97,6 +97,7 @@ async def world_of(api: Api) -> World:
     }
     for whose in paths.values():
         whose["refund_id"] = ids.public(ids.REFUND, MISSING)  # a refund needs a bank: test_payments
+        whose["transfer_id"] = str(MISSING)  # the platform's alone: test_many_books
         whose["proposal_id"] = str(MISSING)  # the platform's alone: test_people
     return World(api, mine, other, paths)
 
