@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import aclosing
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from api.documents.statement_pdf import MOST_LINES, StatementPdf
 from api.errors import StatementTooLong
 from ledger.reports.camt053 import StatementCamt053, account_id, statement_id
 from ledger.reports.errors import NotRepresentable
-from ledger.reports.statement import StatementEntry, StatementHead, StatementWriter
+from ledger.reports.statement import StatementEntry, StatementHead, StatementWriter, written
 from ledger.reports.statement_csv import StatementCsv
 from tests.reports import readers
 from tests.reports.statements import FIRST, LAST, NOW, file_of, statements
@@ -175,3 +176,20 @@ def test_a_statement_that_is_too_long_to_print_is_refused_before_it_is_drawn() -
     writer.entries([entry] * MOST_LINES)
     with pytest.raises(StatementTooLong):
         writer.entries([entry])
+
+
+async def test_a_file_is_written_as_it_is_read_page_by_page() -> None:
+    head, entry = one_statement()
+    asked = 0
+
+    async def pages() -> AsyncIterator[list[StatementEntry]]:
+        nonlocal asked
+        while True:  # no end: who takes it all before writing never writes
+            asked += 1
+            yield [entry]
+
+    for writer in (StatementCsv, StatementCamt053, StatementHtml):
+        asked = 0
+        async with aclosing(written(writer(head), pages())) as chunks:
+            begin, first = await anext(chunks), await anext(chunks)
+        assert (bool(begin), bool(first), asked) == (True, True, 1)
