@@ -7,7 +7,7 @@ from uuid import UUID
 
 from banks.accounts import INPUT_CREDIT, bank_cost, escrow, receivable
 from banks.settlement_file import LineKind, SettlementFile, SettlementLine
-from ledger.model import Journal, Posting, Source
+from ledger.model import Journal, OnClosed, Posting, Source
 
 
 def settlement_journal(
@@ -25,6 +25,8 @@ def settlement_journal(
         effective_at=effective_at,
         description=f"{line.kind.capitalize()} settled by {file.bank}",
         metadata={"file_id": file.file_id, "line": str(line.line), "rrn": line.rrn},
+        # The bank has paid, whatever we have closed meanwhile.
+        on_closed=OnClosed.FIRST_OPEN_DAY,
     )
 
 

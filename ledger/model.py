@@ -296,6 +296,8 @@ class Journal:
         self._check_lines()
         if self.effective_at is not None:
             object.__setattr__(self, "effective_at", utc(self.effective_at, "effective_at"))
+        if self.on_closed is not OnClosed.REFUSE:
+            check(type(self.on_closed) is OnClosed, "on_closed", "refuse or first_open_day")
         if self.description:
             check(_is_text(self.description), "description", "at most 200 printable")
         if self.metadata:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Any, TextIO
 
 import orjson
@@ -17,7 +18,7 @@ from khata.database import Database
 from ledger.books import find_book
 from ledger.errors import InvalidEntry, Refusal
 from ledger.ids import Ids
-from ledger.model import Journal, Posted, Posting, Source, Unit
+from ledger.model import Journal, OnClosed, Posted, Posting, Source, Unit
 from ledger.post import post
 
 BATCH = 1000
@@ -32,6 +33,9 @@ def command(file: TextIO, book: str | None, as_json: bool) -> None:
 
     A line: `{"kind": "transfer", "source": "manual/2026-1/posted", "description": "…", "postings":
     [{"debit": "Assets:Bank:Meridian:Escrow", "credit": "Equity:Opening", "amount": 5000, "currency": "INR"}]}`
+
+    `"effective_at": "2026-10-31T12:00:00Z"` says when it counts; with `"on_closed": "first_open_day"` from the first
+    open day if that one is closed.
 
     A line is a unit of its own: a refused one leaves no trace and the others stand. The source key makes a second
     run of the same file harmless. Exit code 1 if any line was refused.
@@ -76,6 +80,10 @@ def _journal(line: str, number: int, ids: Ids) -> Journal:
         said = orjson.loads(line)
         type_, id_, event = said.pop("source").split("/", 2)
         postings = tuple(Posting(**p) for p in said.pop("postings"))
+        if "effective_at" in said:
+            said["effective_at"] = datetime.fromisoformat(said["effective_at"])
+        if "on_closed" in said:
+            said["on_closed"] = OnClosed(said["on_closed"])
         return Journal(id=ids(), source=Source(type_, id_, event), postings=postings, **said)
     except InvalidEntry:
         raise

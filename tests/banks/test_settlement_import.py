@@ -19,8 +19,10 @@ from banks.settlement import SettlementFile, SettlementImport, expect, import_fi
 from banks.settlement_file import LineKind, SettlementLine, Totals
 from khata.database import Database
 from ledger import model as m
+from ledger.acts import By
 from ledger.books import change_account, create_book, open_accounts
 from ledger.ids import Ids
+from ledger.periods import close
 from ledger.post import post
 from ledger.read import balances
 from ledger.search import Query, search
@@ -124,6 +126,16 @@ async def test_a_settled_capture_is_booked_as_accounting_md_says(books: Books) -
         accounts.INPUT_CREDIT: 270,
         PENDING: 100_000,
     }
+
+
+async def test_a_file_for_a_day_that_is_closed_counts_from_the_first_open_day(books: Books) -> None:
+    await books.book("capture", "6GZP3Q000001", 100_000)
+    tomorrow = NOW + timedelta(days=1)
+    await close(books.conn, books.book_id, By("asha", "day end", tomorrow), through=NOW.date())
+    await books.conn.commit()
+    await import_file(books.conn, books.book_id, a_file(C1), now=tomorrow)
+    found = await search(books.conn, books.book_id, Query(kind="settlement"))
+    assert [j.effective_at for j in found.journals] == [datetime(2026, 11, 23, tzinfo=UTC)]
 
 
 async def test_a_refund_netted_by_the_bank_comes_back_out_of_escrow_without_its_cost(books: Books) -> None:

@@ -38,10 +38,10 @@ def khata(environment: dict[str, str]) -> Khata:
     """Runs ``khata ARGUMENTS`` in this process on a book of its own; ``refused``: the code of the error to come."""
     book = f"book-{secrets.token_hex(4)}"
 
-    def run(*arguments: str, refused: str | None = None) -> str:
-        done = CliRunner(env={**environment, "KHATA_BOOK": book}).invoke(cli, arguments)
+    def run(*arguments: str, refused: str | None = None, typed: str = "", exit_code: int = 0) -> str:
+        done = CliRunner(env={**environment, "KHATA_BOOK": book}).invoke(cli, arguments, input=typed)
         if refused is None:
-            assert done.exit_code == 0, done.output + repr(done.exception)
+            assert done.exit_code == exit_code, done.output + repr(done.exception)
         else:
             assert isinstance(done.exception, LedgerError), done.output + repr(done.exception)
             assert done.exception.code == refused
@@ -97,6 +97,11 @@ def test_a_period_from_close_to_reopening(khata: Khata) -> None:
     ]
     khata("adjust", "approve", stuck, "--reason", "seen", "--as", "ben", refused="period_closed")
     assert "is approved" in khata("adjust", "approve", moved, "--reason", "seen", "--as", "ben")
+    late: dict[str, Any] = {"source": "test/1/done", "kind": "transfer", "effective_at": f"{day}T10:00:00Z"}
+    late["postings"] = [{"debit": FEES, "credit": WALLET, "amount": 1, "currency": "INR"}]
+    assert "1 refused" in khata("post", "-", typed=json.dumps(late), exit_code=1)
+    late["on_closed"] = "first_open_day"
+    assert "1 posted" in khata("post", "-", typed=json.dumps(late))
     asked = ask(khata, "period", "propose-reopening", "--reason", "late invoice", "--as", "asha")["id"]
     assert asked in khata("period", "list")
     khata("period", "approve", asked, "--reason", "mine", "--as", "asha", refused="same_person")
