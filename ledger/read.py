@@ -69,16 +69,9 @@ async def balances(
     if prefix is not None:
         # ';' follows ':' in ASCII: this range is exactly the paths below the prefix, by index.
         sql += " AND (a.path = %(prefix)s OR (a.path >= %(prefix)s || ':' AND a.path < %(prefix)s || ';'))"
-    given = {
-        "book": book_id,
-        "owner": owner,
-        "prefix": prefix,
-        "path": after[0],
-        "currency": after[1],
-        "limit": limit,
-    }
+    given = {"book": book_id, "owner": owner, "prefix": prefix, "path": after[0], "currency": after[1]}
     async with conn.cursor(row_factory=class_row(Balance)) as cursor:
-        await cursor.execute(sql + " ORDER BY a.path, a.currency LIMIT %(limit)s", given)
+        await cursor.execute(sql + " ORDER BY a.path, a.currency LIMIT %(limit)s", given | {"limit": limit})
         return await cursor.fetchall()
 
 

@@ -37,10 +37,6 @@ class BookQuery(Closed):
     book: BookNumber = None
 
 
-class AccountsQuery(BookQuery):
-    prefix: Annotated[AccountPath | None, Field(description="Only this account and those below it")] = None
-
-
 class JournalsQuery(BookQuery):
     """Only journals that fit everything given."""
 
@@ -106,10 +102,6 @@ class AccountView(View):
         )
 
 
-class AccountList(View):
-    data: list[AccountView]
-
-
 class MerchantBalance(View):
     """Minor units. `pending`: captured, not yet payable; `available`: payable now; `owed`: by the merchant to us."""
 
@@ -119,13 +111,6 @@ class MerchantBalance(View):
     reserve: int
     disputed: int
     owed: int
-
-
-class BalanceSheet(View):
-    """One entry a currency."""
-
-    merchant: str
-    data: list[MerchantBalance]
 
 
 class PostingEntry(View):

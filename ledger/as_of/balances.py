@@ -85,6 +85,9 @@ SELECT a.path, a.currency, l.seq IS NOT NULL AS lines, NULL::bigint AS posted_de
 _OWNED: LiteralString = " AND owner = %(owner)s"
 # ';' follows ':' in ASCII: this range is exactly the paths below the prefix, by index.
 _BELOW: LiteralString = " AND (path = %(prefix)s OR (path >= %(prefix)s || ':' AND path < %(prefix)s || ';'))"
+_PAGE: LiteralString = (
+    "{owned}{below} AND (path, currency) > (%(path)s, %(currency)s) ORDER BY path, currency LIMIT %(limit)s"
+)
 _TOTALS: LiteralString = """
 SELECT currency, count(*) AS accounts, sum(posted)::bigint AS posted, sum(pending_in)::bigint AS pending_in,
        sum(pending_out)::bigint AS pending_out
@@ -122,18 +125,24 @@ async def balances(
     *,
     prefix: str | None = None,
     owner: str | None = None,
+    after: tuple[str, str] = ("", ""),
+    limit: int | None = None,
 ) -> list[BalanceAsOf]:
-    """Every account's balance by path and currency; only those at or below ``prefix``, only ``owner``'s."""
-    where: LiteralString = ("" if owner is None else _OWNED) + ("" if prefix is None else _BELOW)
+    """Balances by path and currency; only those at or below ``prefix``, only ``owner``'s. Of a page: up to ``limit``
+    ones after a path and currency."""
+    where = _PAGE.format(owned="" if owner is None else _OWNED, below="" if prefix is None else _BELOW)
     given = {"book": book_id, "prefix": prefix, "owner": owner, **as_of.params}
+    given |= {"path": after[0], "currency": after[1], "limit": limit}
     rows = await fetch(conn, _figures(as_of, where) + " ORDER BY a.path, a.currency", given)
     return [_balance(row) for row in rows]
 
 
-async def totals(conn: AsyncConnection[Any], book_id: int, prefix: str, as_of: AsOf) -> list[Total]:
-    """The sums over ``prefix`` and all accounts below it, one row a currency."""
-    sql = _TOTALS.format(figures=_figures(as_of, _BELOW))
-    rows = await fetch(conn, sql, {"book": book_id, "prefix": prefix, **as_of.params})
+async def totals(
+    conn: AsyncConnection[Any], book_id: int, prefix: str, as_of: AsOf, *, owner: str | None = None
+) -> list[Total]:
+    """The sums over ``prefix`` and all accounts below it, one row a currency; only over ``owner``'s."""
+    sql = _TOTALS.format(figures=_figures(as_of, _BELOW + ("" if owner is None else _OWNED)))
+    rows = await fetch(conn, sql, {"book": book_id, "prefix": prefix, "owner": owner, **as_of.params})
     return [Total(prefix, **row) for row in rows]
 
 

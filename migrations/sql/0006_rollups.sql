@@ -227,48 +227,65 @@ END $$;
 
 -- ---------------------------------------------------------------- lines and journals by effective day
 
+-- Those of these journals' lines that are an account's and come after a position, so many at most.
+CREATE FUNCTION ledger.lines_among(of_book integer, account integer, seqs bigint[], after_seq bigint, after_line integer, most bigint)
+RETURNS TABLE (journal_seq bigint, line smallint) LANGUAGE sql STABLE
+BEGIN ATOMIC
+  SELECT p.journal_seq, p.line FROM unnest(seqs) AS at(seq) JOIN ledger.posting p ON p.book_id = of_book AND p.journal_seq = at.seq
+   WHERE account IN (p.debit_account, p.credit_account) AND (p.journal_seq, p.line) > (after_seq, after_line)
+   ORDER BY p.journal_seq, p.line LIMIT most;
+END;
+
 -- An account's lines of the days first..last among the journals 1..known, by day, then as recorded, after a position
 -- (null: from the beginning). Level 0 tells which journals hold lines of a day; only those are looked into, span after
--- span until there are enough.
+-- span until there are enough. What is not rolled up comes at the end of its day.
 CREATE FUNCTION ledger.effective_lines(of_book integer, account integer, first date, last date, known bigint,
-                                       after_day date, after_seq bigint, after_line integer, most integer)
+                                       after_day date, after_seq bigint, after_line integer, most bigint)
 RETURNS TABLE (day date, journal_seq bigint, line smallint)
-LANGUAGE plpgsql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
-SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_sort = off
-AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; n integer; BEGIN
+LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
+SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; found bigint; tail_days date[]; tail_seqs bigint[]; n integer := 1; BEGIN
   PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
   rolled := least(ledger.spans_rolled_up(of_book), (known + size - 1) / size);
   after_day := coalesce(after_day, first);
   after_seq := coalesce(after_seq, 0);
+  after_line := coalesce(after_line, 0);
+  SELECT array_agg(t.day ORDER BY t.day, t.seq), array_agg(t.seq ORDER BY t.day, t.seq) INTO tail_days, tail_seqs
+    FROM (SELECT DISTINCT ledger.day_of(j.effective_at) AS day, j.seq
+            FROM (SELECT p.journal_seq FROM ledger.posting p
+                   WHERE p.book_id = of_book AND p.debit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known
+                  UNION ALL
+                  SELECT p.journal_seq FROM ledger.posting p
+                   WHERE p.book_id = of_book AND p.credit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known) AS l
+            JOIN ledger.journal j ON j.book_id = of_book AND j.seq = l.journal_seq
+           WHERE ledger.day_of(j.effective_at) >= after_day AND ledger.day_of(j.effective_at) <= last) AS t;
   FOR g IN
-    SELECT r.day, r.span,
-           ARRAY(SELECT r.span * size + 1 + get_byte(r.journals, at) FROM generate_series(0, octet_length(r.journals) - 1) AS at
-                  WHERE r.span * size + 1 + get_byte(r.journals, at) <= known) AS seqs
-      FROM ledger.rollup r
+    SELECT r.day, r.span * size + 1 AS begins, r.journals FROM ledger.rollup r
      WHERE r.book_id = of_book AND r.account_id = account AND r.level = 0 AND r.day >= first AND r.day <= last
        AND (r.day, r.span) >= (after_day, div(greatest(after_seq - 1, 0)::numeric, size)::bigint) AND r.span < rolled
-    UNION ALL (
-    SELECT ledger.day_of(j.effective_at) AS day, rolled AS span, array_agg(DISTINCT l.journal_seq)
-      FROM (SELECT p.journal_seq FROM ledger.posting p
-             WHERE p.book_id = of_book AND p.debit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known
-            UNION ALL
-            SELECT p.journal_seq FROM ledger.posting p
-             WHERE p.book_id = of_book AND p.credit_account = account AND p.journal_seq > rolled * size AND p.journal_seq <= known) AS l
-      JOIN ledger.journal j ON j.book_id = of_book AND j.seq = l.journal_seq
-     WHERE ledger.day_of(j.effective_at) >= after_day AND ledger.day_of(j.effective_at) <= last
-     GROUP BY ledger.day_of(j.effective_at) ORDER BY day)
-    ORDER BY day, span
+     ORDER BY r.day, r.span
   LOOP
+    WHILE tail_days[n] < g.day AND most > 0 LOOP
+      RETURN QUERY SELECT tail_days[n], l.* FROM ledger.lines_among(of_book, account, ARRAY[tail_seqs[n]],
+        CASE WHEN tail_days[n] = after_day THEN after_seq ELSE 0 END, after_line, most) AS l;
+      GET DIAGNOSTICS found = ROW_COUNT;
+      most := most - found;
+      n := n + 1;
+    END LOOP;
     EXIT WHEN most <= 0;
-    RETURN QUERY
-      SELECT g.day, l.journal_seq, l.line
-        FROM unnest(g.seqs) AS at(seq) CROSS JOIN LATERAL (   -- the fence: journal by journal, not all postings in order
-          SELECT p.journal_seq, p.line FROM ledger.posting p
-           WHERE p.book_id = of_book AND p.journal_seq = at.seq AND account IN (p.debit_account, p.credit_account) OFFSET 0) AS l
-       WHERE g.day > after_day OR (l.journal_seq, l.line) > (after_seq, coalesce(after_line, 0))
-       ORDER BY l.journal_seq, l.line LIMIT most;
-    GET DIAGNOSTICS n = ROW_COUNT;
-    most := most - n;
+    RETURN QUERY SELECT g.day, l.* FROM ledger.lines_among(of_book, account,
+      ARRAY(SELECT g.begins + get_byte(g.journals, at) FROM generate_series(0, octet_length(g.journals) - 1) AS at
+             WHERE g.begins + get_byte(g.journals, at) <= known),
+      CASE WHEN g.day = after_day THEN after_seq ELSE 0 END, after_line, most) AS l;
+    GET DIAGNOSTICS found = ROW_COUNT;
+    most := most - found;
+  END LOOP;
+  WHILE tail_days[n] IS NOT NULL AND most > 0 LOOP
+    RETURN QUERY SELECT tail_days[n], l.* FROM ledger.lines_among(of_book, account, ARRAY[tail_seqs[n]],
+      CASE WHEN tail_days[n] = after_day THEN after_seq ELSE 0 END, after_line, most) AS l;
+    GET DIAGNOSTICS found = ROW_COUNT;
+    most := most - found;
+    n := n + 1;
   END LOOP;
 END $$;
 
@@ -304,4 +321,4 @@ GRANT SELECT ON ledger.rollup_span, ledger.rollup TO khata_app, khata_audit;
 GRANT EXECUTE ON FUNCTION ledger.roll_up TO khata_app;
 GRANT EXECUTE ON FUNCTION ledger.span_journals, ledger.span_fan, ledger.spans_rolled_up, ledger.spans_of, ledger.seq_at,
   ledger.known, ledger.day_of, ledger.sums_as_of, ledger.lines_as_of,
-  ledger.effective_lines, ledger.late_journals, ledger.plan_for, ledger.total(bigint) TO khata_app, khata_audit;
+  ledger.lines_among, ledger.effective_lines, ledger.late_journals, ledger.plan_for, ledger.total(bigint) TO khata_app, khata_audit;

@@ -122,6 +122,8 @@ BODIES: dict[str, Any] = {
 QUERIES: dict[str, dict[str, str]] = {
     "GET /v1/accounts/{account}/statement": {"currency": "INR"},
     "GET /v1/accounts": {"prefix": "{account}"},
+    "GET /v1/totals": {"prefix": "{account}"},
+    "GET /v1/restatements": {"effective_as_of": "2026-11-22", "then": "0"},
     "GET /v1/reports/income-statement": {"from": "2026-11-01", "to": "2026-11-30"},
 }
 

@@ -104,6 +104,7 @@ async def test_a_merchants_balance_has_one_entry_a_currency(api: Api) -> None:
     nothing = {"pending": 0, "available": 0, "reserve": 0, "disputed": 0, "owed": 0}
     assert answer == {
         "merchant": merchant.owner,
+        "as_of": None,
         "data": [
             {"currency": "INR"} | nothing | {"pending": 70, "available": 30},
             {"currency": "JPY"} | nothing,
