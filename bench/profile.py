@@ -8,6 +8,7 @@ functions from py-spy when ``--py-spy`` names it. Other work on the machine stre
 from __future__ import annotations
 
 import argparse
+import shutil
 import subprocess
 import tempfile
 import time
@@ -34,6 +35,14 @@ SETTINGS = {
     "pg_stat_statements.track": "all",
     "pg_stat_statements.max": "10000",
 }
+PLANS = {
+    "shared_preload_libraries": "pg_stat_statements,auto_explain",
+    "auto_explain.log_min_duration": "0",
+    "auto_explain.log_analyze": "on",
+    "auto_explain.log_buffers": "on",
+    "auto_explain.log_triggers": "on",
+    "auto_explain.log_nested_statements": "on",
+}
 HTTP = ("balance", "hold", "payment")
 WARM_S = 3.0
 _STATEMENTS = """
@@ -52,6 +61,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--top", type=int, default=20)
     parser.add_argument("--py-spy", type=Path)
+    parser.add_argument(
+        "--plans", type=Path, help="write the server's log with every plan and trigger's time there"
+    )
     return parser.parse_args()
 
 
@@ -156,8 +168,10 @@ def main() -> None:
     console = Console()
     console = console if console.is_terminal else Console(width=150)
     started = time.monotonic()
-    with bench_server(SETTINGS) as server:
+    with bench_server(SETTINGS | PLANS if given.plans else SETTINGS) as server:
         uvloop.run(run(server, given, console))
+        if given.plans and server.log:
+            shutil.copyfile(server.log, given.plans)
     console.print(f"{time.monotonic() - started:.0f} s")
 
 

@@ -22,12 +22,16 @@ DATABASE = "khata_bench"
 
 @dataclass(frozen=True)
 class BenchServer:
-    """``database``: Khata's, and the classic's, called ``name``. ``clock``: None when the server is not ours."""
+    """``database``: Khata's, and the classic's, called ``name``.
+
+    ``clock`` and ``log``: None when the server is not ours.
+    """
 
     name: str
     database: Database
     home: Path
     clock: ServerClock | None
+    log: Path | None = None
 
     def guest(self, name: str) -> str:
         """The URL of a database for another system, made anew, for its owner."""
@@ -49,7 +53,8 @@ def bench_server(settings: Mapping[str, str] | None = None) -> Generator[BenchSe
         if url is None:
             with EmbeddedServer(home, settings=settings) as server:
                 clock = ServerClock((server.pid,)) if server.pid else None
-                yield BenchServer(DATABASE, prepare(server.admin_dsn, home, DATABASE), home, clock)
+                database = prepare(server.admin_dsn, home, DATABASE)
+                yield BenchServer(DATABASE, database, home, clock, server.place.log)
             return
         name = f"{DATABASE}_{secrets.token_hex(4)}"  # others may measure there too
         home = Settings().home.absolute()
