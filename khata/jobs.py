@@ -22,6 +22,7 @@ from gateway.core import Gateway
 from gateway.transfers import between_books
 from khata.holds import expire_ledger_holds
 from khata.indexing import index_new_journals
+from khata.rolling import roll_up_books
 
 log = structlog.get_logger()
 
@@ -52,6 +53,7 @@ def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
     every(EVERY_SECOND, "carry_transfers", lambda: between_books(gw).recover())
     every(EVERY_SECOND, "expire_holds", lambda: expire_ledger_holds(gw, limit=BATCH))
     every(EVERY_SECOND, "index_journals", lambda: index_new_journals(gw))
+    every(EVERY_SECOND, "roll_up_books", lambda: roll_up_books(gw, limit=BATCH))
     every(EVERY_MINUTE, "release_funds", lambda: funds.release_due(gw, on=gw.clock().date()))
 
     _keep_house(app)

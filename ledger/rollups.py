@@ -19,3 +19,12 @@ async def roll_up(conn: AsyncConnection[Any], book_id: int, *, most_spans: int =
     row = await cursor.fetchone()
     assert row is not None
     return row[0]
+
+
+async def books_to_roll_up(conn: AsyncConnection[Any]) -> list[int]:
+    """The books that have complete spans of journals that are not rolled up."""
+    cursor = await conn.execute(
+        "SELECT book_id FROM ledger.book"
+        " WHERE head / ledger.span_journals() > ledger.spans_rolled_up(book_id) ORDER BY book_id"
+    )
+    return [book_id for (book_id,) in await cursor.fetchall()]

@@ -11,8 +11,10 @@ from api.secrets import ApiSecrets
 from khata import indexing
 from khata.database import Database
 from khata.jobs import job_app
+from khata.tamper.spans import small_spans
 from ledger.books import create_book, open_accounts
 from ledger.post import post
+from ledger.rollups import books_to_roll_up
 from ledger.search import books_to_index, index_journals
 from tests.api.conftest import Clock, gateway_on
 from tests.ledger.conftest import ACCOUNTS
@@ -61,3 +63,25 @@ async def test_journals_of_every_book_get_their_terms_batch_by_batch(
         app = job_app(database.app_dsn, gw, ApiSecrets.derive(bytes(32)))
         await app.tasks["index_journals"](timestamp=0)
         assert await books_to_index(conn) == []
+
+
+async def test_complete_spans_of_every_book_are_rolled_up(database: Database) -> None:
+    clock = Clock()
+    await small_spans(database.owner_dsn)
+    async with (
+        gateway_on(database, clock) as (gw, pool, _),
+        pool.connection() as conn,
+    ):
+        for name in ("main", "second"):
+            book_id = await create_book(conn, name=name, now=clock())
+            await open_accounts(conn, book_id, ACCOUNTS, now=clock())
+            await post(conn, book_id, [unit(fund(WALLET, n)) for n in range(1, 302)], now=clock())
+        await conn.commit()
+        assert len(await books_to_roll_up(conn)) >= 2
+        app = job_app(database.app_dsn, gw, ApiSecrets.derive(bytes(32)))
+        await app.tasks["roll_up_books"](timestamp=0)
+        assert await books_to_roll_up(conn) == []
+        cursor = await conn.execute(
+            "SELECT count(*) FROM ledger.rollup_span WHERE level = 0 GROUP BY book_id"
+        )
+        assert set(await cursor.fetchall()) == {(150,)}
