@@ -60,8 +60,7 @@ def check_person(person: str) -> None:
 
 _ACTS = """
 SELECT act, recorded_at, person, action, subject, reason, detail, leaf_hash FROM ledger.act
- WHERE book_id = %(book)s AND act < coalesce(%(before)s, 9223372036854775807)
-"""
+ WHERE book_id = %(book)s AND act < coalesce(%(before)s, 9223372036854775807)"""
 
 
 async def acts(

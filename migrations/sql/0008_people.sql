@@ -12,7 +12,7 @@ CREATE TABLE ledger.act (
   action      text COLLATE "C" NOT NULL
               CONSTRAINT act_action CHECK (action ~ '^[a-z][a-z0-9_]{0,39}$' OR ledger.broken('KH014', 'act', 'act_action')),
   subject     text COLLATE "C" NOT NULL    -- what it was done to: a path, an id, a day
-              CONSTRAINT act_subject CHECK (length(subject) BETWEEN 1 AND 1000 OR ledger.broken('KH014', 'act', 'act_subject')),
+              CONSTRAINT act_subject CHECK (octet_length(subject) BETWEEN 1 AND 1000 OR ledger.broken('KH014', 'act', 'act_subject')),
   reason      text NOT NULL,
   detail      text COLLATE "C" NOT NULL,   -- one line of RFC 8785 JSON
   leaf_hash   bytea NOT NULL,
