@@ -92,7 +92,8 @@ END $$;
 CREATE FUNCTION ledger.record_arrival(of_book integer, from_book integer, of_transfer uuid, why text)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE received bigint := ledger.transfer_journal(of_book, from_book, of_transfer, 'received'); BEGIN
-  IF (received IS NULL) <> (why IS NOT NULL) THEN
+  IF (received IS NULL) <> (why IS NOT NULL) OR from_book IS NULL OR of_transfer IS NULL
+     OR NOT EXISTS (SELECT FROM ledger.book b WHERE b.book_id = of_book) THEN
     PERFORM ledger.refuse('KH033', format('book %s answers transfer %s of book %s otherwise than its journals do',
                                           of_book, of_transfer, from_book));
   END IF;

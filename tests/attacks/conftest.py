@@ -3,6 +3,7 @@ and must still take an honest journal."""
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -17,10 +18,26 @@ from psycopg import AsyncConnection
 from khata.database import Database
 from ledger import model as m
 from ledger.books import create_book, open_accounts
+from tests.attacks import tally
 from tests.attacks.raw import Forged, Leg, forge
 from tests.ledger.conftest import ACCOUNTS
 from tests.ledger.recompute import differences
 from tests.ledger.words import ESCROW, NOW, PENDING_A, PENDING_B, WALLET, Book, fund, journal, new_id, pay
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """`make attack`: what was refused, by role and SQLSTATE."""
+    if os.environ.get("ATTACKS") == "1":
+        tally.print_table()
+        for state in sorted(tally.unmet()):
+            terminalreporter.write_line(f"no attack met {state}: {tally.own_states()[state]}")
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A refusal that no attack has met is one that nobody has seen work."""
+    if os.environ.get("ATTACKS") == "1" and session.exitstatus == pytest.ExitCode.OK and tally.unmet():
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
 
 EXPIRES = NOW + timedelta(hours=1)
 

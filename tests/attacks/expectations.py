@@ -52,7 +52,16 @@ VIEWS = {"line": Guard(), "own_line": Guard(merchant=True)}
 # Functions that a role may run at all; those of the database's own machinery (triggers, parts of them) nobody may.
 READS = frozenset(
     {
-        *("effective_lines", "known", "late_journals", "lines_as_of", "seq_at", "span_fan", "span_journals"),
+        *(
+            "effective_lines",
+            "known",
+            "late_journals",
+            "lines_among",
+            "lines_as_of",
+            "seq_at",
+            "span_fan",
+            "span_journals",
+        ),
         *("spans_of", "spans_rolled_up", "sums_as_of", "day_of"),
         *("indexed_through", "periods", "search", "terms_in_use", "terms_of"),
         *("limits_in_force", "plan_for", "total"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -15,6 +15,7 @@ import pytest
 from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 
+from tests.attacks import tally
 from tests.ledger.words import new_id
 
 Row = dict[str, Any]
@@ -115,14 +116,16 @@ def _journal(book: Mapping[str, Any], seq: int, lines: int) -> Row:
 
 
 @contextlib.contextmanager
-def refused(state: str, words: str = "") -> Iterator[None]:
-    """The block must fail with this SQLSTATE, and with ``words`` in the message or as the constraint's name."""
+def refused(state: str, words: str = "", role: str = "khata_app") -> Generator[None]:
+    """The block, run as ``role``, must fail with this SQLSTATE, and with ``words`` in the message or as the
+    constraint's name."""
     with pytest.raises(psycopg.Error) as caught:
         yield
     error = caught.value
     said = f"{error.sqlstate} {error.diag.constraint_name} {error.diag.message_primary}"
     assert error.sqlstate == state, said
     assert words in (error.diag.constraint_name or "") or words in (error.diag.message_primary or ""), said
+    tally.count(state, role)
 
 
 # Ours (migrations/sql/0001_ledger.sql, the list at ledger.refuse).

@@ -26,7 +26,8 @@ met: Counter[tuple[str, str]] = Counter()  # (SQLSTATE, role)
 
 
 def count(state: str, role: str) -> None:
-    met[state, role] += 1
+    if state.startswith("KH") or state in NATIVE:
+        met[state, role] += 1
 
 
 def own_states() -> dict[str, str]:

@@ -18,6 +18,7 @@ from psycopg import AsyncConnection
 from khata.database import Database
 from khata.tamper.sample import sample_book
 from khata.tamper.schema import Column, Table, tables
+from khata.tamper.spans import small_spans
 from tests.attacks import tally
 from tests.attacks.expectations import RUN, TABLES, VIEWS, Guard
 from tests.attacks.raw import NO_PRIVILEGE
@@ -54,6 +55,7 @@ class Schema:
 
 @pytest.fixture(scope="module")
 def attacked(shared_database: Database) -> Database:
+    asyncio.run(small_spans(shared_database.owner_dsn))
     asyncio.run(sample_book(shared_database.app_dsn))
     return shared_database
 

@@ -15,7 +15,6 @@ from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, NOT_NULL, VALUE, refused
 from tests.attacks.test_immutable import sqlstate
 from tests.ledger.words import ESCROW, NOW, WALLET
 
-TABLES = ("account", "account_fact", "balance", "book", "hold", "journal", "line", "own_line", "posting")
 # What a merchant-scoped session may read at all, and the column that says whose a row is.
 MERCHANT_READS = {"account": "path", "balance": "account_id", "own_line": "path"}
 
@@ -54,15 +53,6 @@ async def test_a_merchant_session_reads_its_owners_rows_and_no_other(scene: Scen
     assert (WALLET,) in await all_rows(scene.merchant, "SELECT path FROM ledger.own_line")
 
 
-async def test_a_merchant_session_reads_no_other_table(scene: Scene) -> None:
-    for table in TABLES:
-        if table in MERCHANT_READS:
-            continue
-        with refused(NO_PRIVILEGE):
-            await scene.merchant.execute(f"SELECT count(*) FROM ledger.{table}")  # type: ignore[arg-type]
-        await scene.merchant.rollback()
-
-
 async def test_a_condition_of_the_merchants_own_never_sees_a_foreign_row(scene: Scene) -> None:
     """A cheap function in WHERE would run before the policy, if the policy were no barrier."""
     await scene.merchant.execute(
@@ -85,63 +75,6 @@ async def test_row_security_cannot_be_switched_off(scene: Scene) -> None:
 
 
 # ---------------------------------------------------------------- functions that run as the owner
-
-
-FUNCTIONS = {
-    "create_book": "ledger.create_book('stolen', now())",
-    "open_accounts": "ledger.open_accounts(1, '{}', '{}', '{}', '{}', now())",
-    "change_account": "ledger.change_account(1, 1, NULL, 'open', 'theft', 'thief', now())",
-    "apply_balances": "ledger.apply_balances(1, 1, 1)",
-    "apply_holds": "ledger.apply_holds(1, 1, 1, now())",
-    "explain_balances": "ledger.explain_balances(1, 1, 1, NULL)",
-    "legs": "ledger.legs(1, 1, 1)",
-    "find_sources": "ledger.find_sources(1, '', '', '')",
-    "find_accounts": "ledger.find_accounts(1, '', '{}', '{}')",
-    "find_holds": "ledger.find_holds(1, '{}')",
-    "follows": "ledger.follows(true, 0::smallint, 1, 1, 1, 0)",
-    "total": "ledger.total(1::bigint)",
-    "plan_for": "ledger.plan_for(1)",
-    "broken": "ledger.broken('KH001', 'journal', 'x')",
-    "refuse": "ledger.refuse('KH001', 'x')",
-    "immutable": "ledger.immutable()",
-    "book_written": "ledger.book_written()",
-    "hold_added": "ledger.hold_added()",
-    "posting_appended": "ledger.posting_appended()",
-    "journal_appended": "ledger.journal_appended()",
-}
-FOR_THE_APPLICATION = {
-    *("create_book", "open_accounts", "change_account"),
-    *("plan_for", "find_sources", "find_accounts", "find_holds", "broken"),
-}
-
-
-async def test_the_functions_of_the_ledger_are_the_ones_attacked_here(scene: Scene) -> None:
-    found = await all_rows(
-        scene.owner, "SELECT DISTINCT proname FROM pg_proc WHERE pronamespace = 'ledger'::regnamespace"
-    )
-    assert {name for (name,) in found} == FUNCTIONS.keys()
-
-
-async def test_a_role_runs_only_the_functions_made_for_it(scene: Scene) -> None:
-    for role, conn in scene.roles().items():
-        if role == "khata_owner":
-            continue
-        for name, call in FUNCTIONS.items():
-            if role == "khata_app" and name in FOR_THE_APPLICATION:
-                continue
-            with refused(NO_PRIVILEGE):
-                await conn.execute(f"SELECT {call}")  # type: ignore[arg-type]
-            await conn.rollback()
-
-
-async def test_every_function_with_the_owners_rights_searches_temporary_objects_last(scene: Scene) -> None:
-    found = await all_rows(
-        scene.owner,
-        "SELECT proname, proconfig FROM pg_proc WHERE pronamespace = 'ledger'::regnamespace AND prosecdef",
-    )
-    assert len(found) >= 7
-    for name, config in found:
-        assert "search_path=pg_catalog, pg_temp" in (config or []), name
 
 
 @pytest.mark.parametrize("type_", ["timestamptz", "date"])
@@ -193,7 +126,7 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
         ("change_account(%s, NULL, NULL, 'open', 'why', 'who', %s)", ["book", NOW], "KH012"),
         ("change_account(%s, 1, NULL, 'melted', 'why', 'who', %s)", ["book", NOW], VALUE),
         ("change_account(%s, 1, NULL, NULL, 'why', 'who', %s)", ["book", NOW], NOT_NULL),
-        ("change_account(%s, 1, NULL, 'open', NULL, 'who', %s)", ["book", NOW], NOT_NULL),
+        ("change_account(%s, 1, NULL, 'open', NULL, 'who', %s)", ["book", NOW], "KH025"),
         ("change_account(%s, 1, NULL, 'closed', 'why', 'who', %s)", ["book", NOW], "KH017"),  # not empty
         (
             "change_account(%s, 1, 10001, 'open', 'why', 'who', %s)",

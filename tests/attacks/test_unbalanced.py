@@ -16,7 +16,7 @@ from tests.attacks.conftest import Scene
 from tests.attacks.raw import HOLD, NO_PRIVILEGE, POSTING, VALUE, Leg, refused
 from tests.ledger.words import ESCROW, FEES, PENDING_A, PENDING_B, WALLET, journal, new_id, pay
 
-POSTING_FIELDS = ("debit", "credit", "amount", "currency", "layer")
+POSTING_FIELDS = ("debit", "credit", "amount", "currency", "layer", "up_to")  # up_to: the amount is the most
 
 
 # ---------------------------------------------------------------- the API of ledger/
