@@ -62,7 +62,8 @@ _CHANGED: LiteralString = """
 WITH touched AS MATERIALIZED (
   SELECT DISTINCT side.account_id
     FROM ledger.late_journals(%(book)s, %(day)s, %(then)s + 1, %(now)s, NULL) AS late(seq)
-    JOIN ledger.posting p ON p.book_id = %(book)s AND p.journal_seq = late.seq,
+   CROSS JOIN LATERAL (SELECT p.debit_account, p.credit_account FROM ledger.posting p
+                        WHERE p.book_id = %(book)s AND p.journal_seq = late.seq OFFSET 0) AS p,
          LATERAL (VALUES (p.debit_account), (p.credit_account)) AS side(account_id))
 SELECT a.path, a.currency, a.debit_normal, r.posted_debits, r.posted_credits, r.pending_debits, r.pending_credits,
        n.posted_debits AS posted_debits_now, n.posted_credits AS posted_credits_now,

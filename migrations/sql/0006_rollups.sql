@@ -242,7 +242,7 @@ END;
 CREATE FUNCTION ledger.effective_lines(of_book integer, account integer, first date, last date, known bigint,
                                        after_day date, after_seq bigint, after_line integer, most bigint)
 RETURNS TABLE (day date, journal_seq bigint, line smallint)
-LANGUAGE plpgsql STABLE SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
+LANGUAGE plpgsql STABLE ROWS 100 SET search_path = pg_catalog, pg_temp SET plan_cache_mode = auto SET jit = off
 SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$ DECLARE size bigint := ledger.span_journals(); rolled bigint; g record; found bigint; tail_days date[]; tail_seqs bigint[]; n integer := 1; BEGIN
   PERFORM ledger.plan_for((SELECT head FROM ledger.book WHERE book_id = of_book));
@@ -310,9 +310,12 @@ AS $$ DECLARE size bigint := ledger.span_journals(); fan bigint := ledger.span_f
     SELECT span * size + 1 AS a, (span + 1) * size AS z FROM s WHERE level = 0
     UNION ALL
     SELECT rolled * size + 1, last)
-  SELECT j.seq FROM part JOIN ledger.journal j
-      ON j.book_id = of_book AND j.seq BETWEEN greatest(part.a, first) AND least(part.z, last)
-   WHERE ledger.day_of(j.effective_at) <= through ORDER BY j.seq LIMIT most;
+  -- The fence: span by span, not the whole journal in order.
+  SELECT l.seq FROM part CROSS JOIN LATERAL (
+           SELECT j.seq FROM ledger.journal j
+            WHERE j.book_id = of_book AND j.seq BETWEEN greatest(part.a, first) AND least(part.z, last)
+              AND ledger.day_of(j.effective_at) <= through OFFSET 0) AS l
+   ORDER BY l.seq LIMIT most;
 END $$;
 
 REVOKE ALL ON ledger.rollup_span, ledger.rollup FROM PUBLIC;
