@@ -29,7 +29,7 @@ from khata.supervisor import free_port, listens
 
 HORDAK = ("django-hordak==2.0.0", "psycopg[binary]==3.3.9")
 HORDAK_PROCESSES = 8
-START_S = 30.0
+START_S = 120.0  # it lays out its cache first; on a busy machine that takes a while
 
 # By size of the run.
 KHATA = {

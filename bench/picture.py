@@ -7,7 +7,7 @@ from html import escape
 
 from bench.measure import Figure
 
-WIDTH, LABELS, RIGHT = 860, 250, 90  # px: the picture, the labels' column, room for the figures
+WIDTH, LABELS, RIGHT = 870, 262, 90  # px: the picture, the labels' column, room for the figures
 BAR, STEP, HEAD, FOOT = 15, 22, 64, 34
 COLOURS = {
     "khata": "#0b6e99",
