@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 
 import psycopg
@@ -9,13 +10,15 @@ import rich_click as click
 from rich.table import Table
 
 from khata.cli.account_commands import COMMANDS
+from khata.cli.as_of import effective_option, known_option
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
 from khata.cli.journals_command import journals
 from khata.cli.money import major
 from khata.clock import utc_now
 from khata.config import Settings
 from khata.database import Database
-from ledger import read
+from ledger import as_of, read
+from ledger.as_of import AsOf, BalanceAsOf
 from ledger.books import create_book, find_book, open_accounts
 from ledger.model import NewAccount
 
@@ -71,13 +74,27 @@ def open_account(path: str, currency: str, floor: int | None, owner: str | None,
 
 @command.command("balances")
 @click.option("--prefix", default=None, help="Only accounts at or below this path.")
+@effective_option
+@known_option
 @book_option
 @json_option
-def balances(prefix: str | None, book: str | None, as_json: bool) -> None:
-    """Every account: posted, pending in and out, available."""
+def balances(
+    prefix: str | None,
+    effective: date | None,
+    known: int | datetime | None,
+    book: str | None,
+    as_json: bool,
+) -> None:
+    """Every account: posted, pending in and out, available; as of the past without floors.
 
-    async def work(database: Database) -> list[read.Balance]:
+    Example: `khata books balances --effective-as-of 2026-10-31 --known-as-of 2026-11-05T00:00:00Z`
+    """
+    past = effective is not None or known is not None
+
+    async def work(database: Database) -> list[read.Balance] | list[BalanceAsOf]:
         async with reading(database, book) as (conn, book_id):
+            if past:
+                return await as_of.balances(conn, book_id, AsOf(effective, known), prefix=prefix)
             return await read.balances(conn, book_id, prefix=prefix)
 
     rows = with_database(work)
@@ -87,12 +104,13 @@ def balances(prefix: str | None, book: str | None, as_json: bool) -> None:
     table = Table("account", "currency", *_right("posted", "pending in", "pending out", "available", "floor"))
     for b in rows:
         amounts = [major(x, b.currency) for x in (b.posted, b.pending_in, b.pending_out, b.available)]
-        table.add_row(b.path, b.currency, *amounts, "" if b.floor is None else major(b.floor, b.currency))
+        floor = b.floor if isinstance(b, read.Balance) else None
+        table.add_row(b.path, b.currency, *amounts, "" if floor is None else major(floor, b.currency))
     console.print(table)
 
 
-def _balance(b: read.Balance) -> dict[str, Any]:
-    return {
+def _balance(b: read.Balance | BalanceAsOf) -> dict[str, Any]:
+    said = {
         "account": b.path,
         "currency": b.currency,
         "type": b.type.value,
@@ -100,10 +118,10 @@ def _balance(b: read.Balance) -> dict[str, Any]:
         "pending_in": b.pending_in,
         "pending_out": b.pending_out,
         "available": b.available,
-        "floor": b.floor,
-        "status": b.status,
-        "owner": b.owner,
     }
+    if isinstance(b, read.Balance):
+        said |= {"floor": b.floor, "status": b.status, "owner": b.owner}
+    return said
 
 
 @command.command("statement")

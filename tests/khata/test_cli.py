@@ -99,6 +99,20 @@ def test_balances_statement_journals_and_trial_balance_agree(khata: Khata) -> No
     assert "Equity:Opening" in khata("books", "journals").stdout
 
 
+def test_balances_have_a_past(khata: Khata) -> None:
+    past = ("books", "balances", "--json", "--prefix", "Assets")
+    for point, posted in (
+        (("--known-as-of", "0"), 0),
+        (("--known-as-of", "1"), 500000),
+        (("--known-as-of", "2999-01-01T00:00:00Z", "--effective-as-of", "2999-01-01"), 500000),
+        (("--effective-as-of", "2001-01-01"), 0),
+    ):
+        [escrow] = json.loads(khata(*past, *point).stdout)
+        assert (escrow["posted"], "floor" in escrow) == (posted, False)
+    assert "not_recorded" in khata(*past, "--known-as-of", "99", fails=True).stderr
+    assert "5,000.00" in khata("books", "balances", "--known-as-of", "1").stdout
+
+
 def test_an_export_appears_whole_under_its_name(khata: Khata, tmp_path: Path) -> None:
     out = tmp_path / "journal.jsonl"
     khata("export", "--out", str(out))
