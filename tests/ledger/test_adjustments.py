@@ -386,3 +386,63 @@ async def test_the_audit_passes_a_book_with_adjustments(book: Book) -> None:
     async with await AsyncConnection.connect(book.database.audit_dsn) as conn:
         results = await audit(conn, book.book_id)
     assert [str(f) for r in results for f in r.findings] == []
+
+
+# ---------------------------------------------------------------- what a superuser did
+
+# An act's row rewritten with its leaf hash: only what the acts say of each other, or the journals, can tell.
+REHASH = (
+    "UPDATE ledger.act a SET leaf_hash = sha256('\\x00'::bytea || convert_to(ledger.act_line(a, b.name), 'UTF8'))"
+    " FROM ledger.book b WHERE b.book_id = a.book_id AND b.book_id = %(book)s"
+)
+
+
+async def findings_after(book: Book, *statements: str) -> set[tuple[str, str]]:
+    """What the audit names after a superuser's statements, as (table, field)."""
+    async with await AsyncConnection.connect(book.database.admin_dsn) as conn:
+        await conn.execute("SET session_replication_role = replica")
+        for statement in statements:
+            await conn.execute(statement.encode(), {"book": book.book_id})
+        await conn.commit()
+    async with await AsyncConnection.connect(book.database.audit_dsn) as conn:
+        return {(f.table, f.field) for r in await audit(conn, book.book_id) for f in r.findings}
+
+
+async def test_an_approval_by_the_proposer_is_named(book: Book) -> None:
+    """Verdict, act, leaf hash, journal and its line agree that asha approved: but she had proposed it."""
+    await approve(book, (await propose(book)).id)
+    named = await findings_after(
+        book,
+        "UPDATE ledger.verdict SET person = 'asha' WHERE book_id = %(book)s",
+        "UPDATE ledger.act SET person = 'asha' WHERE book_id = %(book)s AND action = 'adjustment_approved'",
+        REHASH,
+        "UPDATE ledger.journal SET canonical = replace(canonical, '\"ben\"', '\"asha\"') WHERE book_id = %(book)s",
+        "UPDATE ledger.journal SET leaf_hash = sha256('\\x00'::bytea || convert_to(canonical, 'UTF8'))"
+        " WHERE book_id = %(book)s",
+    )
+    assert named == {("verdict", "person")}
+
+
+async def test_an_adjustment_whose_approval_was_taken_out_is_named(book: Book) -> None:
+    await approve(book, (await propose(book)).id)
+    named = await findings_after(
+        book,
+        "DELETE FROM ledger.verdict WHERE book_id = %(book)s",
+        "DELETE FROM ledger.act WHERE book_id = %(book)s AND action = 'adjustment_approved'",
+        "UPDATE ledger.book SET acts = 1 WHERE book_id = %(book)s",
+    )
+    assert named == {("journal", "source")}
+
+
+async def test_an_adjustment_other_than_the_one_approved_is_named(book: Book) -> None:
+    """Content, content hash and act agree on another amount: the journal tells."""
+    await approve(book, (await propose(book)).id)
+    named = await findings_after(
+        book,
+        "UPDATE ledger.proposal SET content = replace(content, '\"250\"', '\"251\"') WHERE book_id = %(book)s",
+        "UPDATE ledger.act a SET detail = ledger.jcs(a.detail::jsonb || jsonb_build_object('content_hash',"
+        " encode(sha256(convert_to(p.content, 'UTF8')), 'hex'))) FROM ledger.proposal p"
+        " WHERE p.book_id = a.book_id AND p.act = a.act AND p.book_id = %(book)s",
+        REHASH,
+    )
+    assert named == {("journal", "postings")}
