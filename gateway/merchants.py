@@ -27,6 +27,7 @@ _ACCEPTOR = Sequence("acceptor", schema="gateway")
 @dataclass(frozen=True, slots=True)
 class NewMerchant:
     """``fees``: the plan of each currency the merchant trades in, for card payments. ``bank``: its acquirer.
+    ``book_id``: its home book, for good: all that happens to it is booked there.
 
     ``settlement_days``: funds become payable that many days after the bank has settled. ``tolerance_bps``: by
     how much captures may exceed an authorization at most. ``fee_returned``: refunds hand our fee back.
@@ -93,9 +94,12 @@ def exponent(currency: str) -> int:
     return digits
 
 
-async def create_merchant(gw: Gateway, new: NewMerchant) -> Merchant:
-    """Make the merchant and open every account its payments will need; one transaction."""
-    now, id = gw.clock(), gw.ids()
+async def create_merchant(gw: Gateway, new: NewMerchant, *, id: UUID | None = None) -> Merchant:
+    """Make the merchant and open every account its payments will need in its home book; one transaction.
+
+    ``id``: one that a home has been chosen by (``gateway.homes``). Raises ``DatabaseRefused`` if there is no such book.
+    """
+    now, id = gw.clock(), id or gw.ids()
     async with gw.engine.begin() as conn:
         number = (await conn.execute(select(_ACCEPTOR.next_value()))).scalar_one()
         merchant = Merchant(

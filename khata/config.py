@@ -50,5 +50,7 @@ class Settings(BaseSettings):
     """Pauses between checks of an unknown outcome; after the last, the review queue."""
 
     book: str = "main"
-    """Name of the book that new merchants are at home in."""
+    """Name of the book that commands and platform clients mean when they name none."""
+    books: tuple[str, ...] = ()
+    """Names of the books that new merchants are at home in (JSON), one chosen by the merchant's id; none: `book`."""
     log_level: str = "INFO"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import aiohttp
+import orjson
 
 from khata.config import Settings
 from khata.errors import KhataError
@@ -88,7 +89,7 @@ def environment(settings: Settings) -> Mapping[str, str]:
 
 
 def _text(value: object) -> str:
-    return f"[{','.join(map(str, value))}]" if isinstance(value, list | tuple) else str(value)
+    return orjson.dumps(value).decode() if isinstance(value, list | tuple) else str(value)
 
 
 def _acquirer(settings: Settings, late_ms: int) -> Program:

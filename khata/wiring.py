@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import partial
+from typing import Any
 
 from psycopg import AsyncConnection
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -24,6 +25,7 @@ from khata.config import Settings
 from khata.database import Database, sqlalchemy_url
 from khata.secret_file import secrets_for
 from ledger.ids import Ids
+from ledger.transfers import Transfers
 from ledger.writer import Writer
 
 MERIDIAN = "meridian"
@@ -76,6 +78,22 @@ async def open_gateway(settings: Settings, database: Database) -> AsyncGenerator
             random=os.urandom,
             policy=policy(settings),
         )
+
+
+@asynccontextmanager
+async def open_transfers(database: Database) -> AsyncGenerator[Transfers]:
+    """What carries transfers between books, without a gateway."""
+
+    @asynccontextmanager
+    async def connect() -> AsyncGenerator[AsyncConnection[Any]]:
+        async with await AsyncConnection.connect(database.app_dsn) as conn:
+            yield conn
+
+    writers = Writers(database.app_dsn)
+    try:
+        yield Transfers(writers, connect, Ids(utc_now), utc_now)
+    finally:
+        await writers.close()
 
 
 def card_rail(settings: Settings) -> CardRail:

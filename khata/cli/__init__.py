@@ -17,6 +17,7 @@ COMMANDS = {
     "simulate": "Run a bank simulator.",
     "migrate": "Prepare the database: roles, schemas, migrations.",
     "books": "Look into the books: accounts, balances, journals, trial balance.",
+    "merchants": "Make merchants, each at home in a book.",
     "statement": "An account's statement: csv, camt.053, html, pdf.",
     "report": "Trial balance, balance sheet, income statement, ageing.",
     "post": "Post a journal.",

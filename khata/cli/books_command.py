@@ -9,6 +9,7 @@ import psycopg
 import rich_click as click
 from rich.table import Table
 
+from khata.cli import between_books
 from khata.cli.account_commands import COMMANDS
 from khata.cli.as_of import effective_option, known_option
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
@@ -32,6 +33,8 @@ def command() -> None:
 
 
 command.add_command(journals)
+for books_command in between_books.COMMANDS:
+    command.add_command(books_command)
 for account_command in COMMANDS:
     command.add_command(account_command)
 

@@ -70,16 +70,17 @@ async def _tell(settings: Settings, database: Database, seed: int) -> None:
 async def _prove(settings: Settings, database: Database, story: acts.Story) -> None:
     """Other people's programs and our own audit, on the books as they stand."""
     async with await AsyncConnection.connect(database.audit_dsn) as conn:
-        balances = await read.balances(conn, story.book_id)
-        for judge, name in ((judges.hledger, "hledger"), (judges.ledger, "ledger")):
-            path = settings.home / f"demo.{name}"
-            with path.open("wb") as file:
-                async for chunk in export_journal(conn, story.book_id, name):
-                    file.write(chunk)
-            try:
-                acts.agree(console, balances, name, judge(path))
-            except judges.JudgeMissing as missing:
-                console.print(f"  [yellow]not shown[/]: {missing}")
+        for book_id in story.books:
+            balances = await read.balances(conn, book_id)
+            for judge, name in ((judges.hledger, "hledger"), (judges.ledger, "ledger")):
+                path = settings.home / f"demo-{book_id}.{name}"
+                with path.open("wb") as file:
+                    async for chunk in export_journal(conn, book_id, name):
+                        file.write(chunk)
+                try:
+                    acts.agree(console, balances, name, judge(path))
+                except judges.JudgeMissing as missing:
+                    console.print(f"  [yellow]not shown[/]: {missing}")
     audits = await audit_database(database)
     for audit in audits:
         console.print(audit_table(audit))

@@ -26,7 +26,7 @@ from khata.cli.books_command import trial_balance_table
 from khata.cli.money import major
 from khata.database import Database
 from khata.demo import StoryFailed
-from khata.demo.cast import ROLES, Member, engage, home_book
+from khata.demo.cast import ROLES, Member, engage
 from khata.demo.client import MerchantClient
 from khata.demo.report import merchant_table
 from khata.demo.script import SCENES, Player, Scene, expect
@@ -50,15 +50,18 @@ class Story:
     gw: Gateway
     console: Console
     seed: int
-    book_id: int = 0
     players: tuple[tuple[Member, Player], ...] = ()
     imported: set[str] = field(default_factory=set[str])
+
+    @property
+    def books(self) -> list[int]:
+        """The home books of the merchants."""
+        return sorted({member.merchant.book_id for member, _ in self.players})
 
 
 @asynccontextmanager
 async def cast(story: Story) -> AsyncGenerator[None]:
     """Engage the merchants; their programs are connected until the end of the block."""
-    story.book_id = await home_book(story.database, story.gw, story.stage.settings.book)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=60)) as http:
         members = [await engage(story.stage.settings, story.database, story.gw, role) for role in ROLES]
         story.players = tuple((m, _player(story, http, m, n)) for n, m in enumerate(members))
@@ -169,10 +172,12 @@ async def nothing_left_open(story: Story) -> None:
 async def show_books(story: Story) -> None:
     """The trial balance, then each merchant's balances with the journals behind every figure."""
     async with await AsyncConnection.connect(story.database.audit_dsn) as conn:
-        story.console.print(trial_balance_table(await read.trial_balance(conn, story.book_id)))
+        for book_id in story.books:
+            story.console.print(trial_balance_table(await read.trial_balance(conn, book_id)))
         for member, _ in story.players:
             owner, name = member.merchant.owner, member.merchant.name
-            story.console.print(await merchant_table(conn, story.book_id, owner, name, member.currency))
+            home = member.merchant.book_id
+            story.console.print(await merchant_table(conn, home, owner, name, member.currency))
 
 
 async def clearing_is_zero(story: Story) -> None:
@@ -181,7 +186,8 @@ async def clearing_is_zero(story: Story) -> None:
         clearing = [
             balance
             for path in (receivable(MERIDIAN), refunds_in_transit(MERIDIAN))
-            for balance in await read.balances(conn, story.book_id, prefix=path)
+            for book_id in story.books
+            for balance in await read.balances(conn, book_id, prefix=path)
         ]
     for balance in clearing:
         if balance.posted:
@@ -195,14 +201,23 @@ async def compare_with_bank(story: Story) -> None:
     """The simulator's own file against our books, capture by capture and refund by refund (invariant I8)."""
     bank = reconcile.load_acquirer_book(story.stage.settings.home / "meridian" / "book.jsonl")
     async with await AsyncConnection.connect(story.database.audit_dsn) as conn:
-        ours = await reconcile.load_our_items(conn, story.book_id, MERIDIAN)
+        ours: list[reconcile.Item] = []
+        unexplained: list[dict[str, int]] = []
+        for book_id in await _books(conn):
+            ours += await reconcile.load_our_items(conn, book_id, MERIDIAN)
+            unexplained.append(await reconcile.unexplained_receivable(conn, book_id, MERIDIAN))
         left = reconcile.compare(bank, ours)
-        unexplained = await reconcile.unexplained_receivable(conn, story.book_id, MERIDIAN)
-    if not left.none or unexplained:
+    if not left.none or any(unexplained):
         raise StoryFailed(f"the bank's book and ours differ: {left} {unexplained}")
     story.console.print(
         f"  [green]✓[/] the bank's own book and ours agree on {len(bank)} captures and refunds"
     )
+
+
+async def _books(conn: AsyncConnection[Any]) -> list[int]:
+    """Every book: earlier stories may have had merchants in others, and the bank's book has them all."""
+    cursor = await conn.execute("SELECT book_id FROM ledger.book ORDER BY book_id")
+    return [row[0] for row in await cursor.fetchall()]
 
 
 def agree(console: Console, balances: Sequence[read.Balance], judge: str, found: Figures) -> None:

@@ -13,8 +13,8 @@ from gateway.fees import FeePlan
 from gateway.merchants import Merchant, NewMerchant, create_merchant
 from khata.config import Settings
 from khata.database import Database
+from khata.homes import choose_home
 from khata.wiring import MERIDIAN, api_secrets
-from ledger.books import create_book
 
 TWO_PERCENT = FeePlan(bps=200, fixed=0, gst_bps=1800)
 
@@ -43,14 +43,10 @@ class Member:
     secret: str = field(repr=False)
 
 
-async def home_book(database: Database, gw: Gateway, name: str) -> int:
-    async with await AsyncConnection.connect(database.app_dsn) as conn:
-        return await create_book(conn, name=name, now=gw.clock())
-
-
 async def engage(settings: Settings, database: Database, gw: Gateway, role: Role) -> Member:
     """A new merchant of that role, with a client that may do all a merchant may."""
-    book_id = await home_book(database, gw, settings.book)
+    id_ = gw.ids()
+    book_id = await choose_home(settings, database, id_)
     new = NewMerchant(
         name=role.name,
         book_id=book_id,
@@ -59,7 +55,7 @@ async def engage(settings: Settings, database: Database, gw: Gateway, role: Role
         settlement_days=role.settlement_days,
         tolerance_bps=1000,
     )
-    merchant = await create_merchant(gw, new)
+    merchant = await create_merchant(gw, new, id=id_)
     async with await AsyncConnection.connect(database.app_dsn) as conn:
         client_id, secret = await create_client(
             conn,

@@ -20,7 +20,8 @@ from gateway.core import Gateway
 from khata.bootstrap import prepare
 from khata.config import Settings
 from khata.database import Database, EmbeddedServer
-from khata.demo.cast import ROLES, Member, engage, home_book
+from khata.demo.cast import ROLES, Member, engage
+from khata.homes import home_book
 from khata.stage import Stage, environment, placed, run_stage
 from khata.supervisor import free_port, listens
 from khata.wiring import MERIDIAN, open_gateway
@@ -191,7 +192,7 @@ async def system_on(
     database = prepare(admin_dsn, home, name)
     async with run_stage(settings, late_ms=LATE_MS) as stage:
         async with open_gateway(settings, database) as gw:
-            book_id = await home_book(database, gw, settings.book)
+            book_id = await home_book(database, settings.book)
             members = [await engage(settings, database, gw, role) for role in ROLES]
             wallets = [await _wallet(database, gw, book_id, member) for member in members]
         yield System(stage, database, book_id, tuple(members), tuple(wallets), server)
