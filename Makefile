@@ -1,6 +1,6 @@
 # Everything runs from `.venv/`, which the first target to need it makes. ARGS go to the command: make test ARGS="-k ledger"
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check format bench chaos crash attack lock run-environment dev-environment
+.PHONY: help up demo test check format bench bench-reads chaos crash attack lock run-environment dev-environment
 MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
@@ -14,6 +14,7 @@ help:
 	@echo "format   rewrite to the agreed format"
 	@echo "bench    figures (QUICK=1: a short run; PGLEDGER_SQL=files, TIGERBEETLE=binary: beside them)"
 	@echo "bench-growth, bench-api    books of 10^7 postings (POSTINGS=...); HTTP"
+	@echo "bench-reads  reads of the past in a long book beside a short one (QUICK=1: a shorter one)"
 	@echo "chaos    faults and kills (CYCLES=10, SEED=...)"
 	@echo "crash    kill -9 of database and writers, nothing acknowledged lost (CYCLES=500, SEED=...)"
 	@echo "attack   raw SQL against every refusal, as each role"
@@ -49,6 +50,9 @@ bench-growth: dev-environment
 
 bench-api: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench.web $(ARGS)
+
+bench-reads: dev-environment
+	@QUICK=$(QUICK) $(PYTHON) -m bench.reads $(ARGS)
 
 chaos: dev-environment
 	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
