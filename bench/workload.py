@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -65,10 +65,15 @@ async def open_book(
     ids: Callable[[], UUID],
     now: datetime,
     *,
+    analyze: Callable[[], Awaitable[None]],
     name: str = "bench",
     accounts: int = ACCOUNTS,
 ) -> int:
-    """The book of that name with every account open and every wallet (floor 0) funded; made if it is not there."""
+    """The book of that name with every account open and every wallet (floor 0) funded; made if it is not there.
+
+    ``analyze`` gathers the tables' statistics: a large first batch in a book that the planner has not seen is
+    planned as if the book had one account (docs/adr/0013).
+    """
     known = await find_book(conn, name)
     if known is not None:
         return known
@@ -76,6 +81,8 @@ async def open_book(
     wallets = [m.NewAccount(path, CURRENCY, floor=0) for path in WALLETS[:accounts]]
     platform = [m.NewAccount(path, CURRENCY) for path in (ESCROW, FEES, GST)]
     await open_accounts(conn, book_id, [*platform, *wallets], now=now)
+    await conn.commit()
+    await analyze()
     units = [fund(path, ids()) for path in WALLETS[:accounts]]
     must_stand(await post(conn, book_id, units, now=now))
     await conn.commit()

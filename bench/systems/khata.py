@@ -44,8 +44,9 @@ async def opened(config: Mapping[str, Any]) -> AsyncGenerator[dict[str, Run]]:
         conn = await stack.enter_async_context(await connect())
         ids = Ids(clock)
         name, accounts = config["book"], config["accounts"]
-        book_id = await open_book(conn, ids, clock(), name=name, accounts=accounts)
-        await _analyze(config["owner_dsn"])
+        analyze = partial(_analyze, config["owner_dsn"])
+        book_id = await open_book(conn, ids, clock(), analyze=analyze, name=name, accounts=accounts)
+        await analyze()
         writer = await stack.enter_async_context(Writer(connect, book_id, clock=clock))
         runs: dict[str, Run] = {}
         for load, hot in LOADS.items():
