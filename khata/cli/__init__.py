@@ -8,6 +8,7 @@ import sys
 import rich_click as click
 
 click.rich_click.TEXT_MARKUP = "markdown"
+click.rich_click.TEXT_EMOJIS = False  # account paths look like emoji codes (`:Bank:`)
 
 COMMANDS = {
     "up": "Run everything: database, simulators, API, worker, demo data.",
@@ -33,17 +34,21 @@ COMMANDS = {
 
 
 class LazyGroup(click.RichGroup):
-    """Finds a command in ``khata.cli.<name>`` when it is asked for, so that ``khata --help`` answers at once."""
+    """Imports ``khata.cli.<name>_command`` when that command is called, so that ``khata --help`` answers at once."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module = importlib.import_module(f"khata.cli.{cmd_name}_command")
-        module.command.name = cmd_name
-        return module.command
+        return click.Command(cmd_name, help=COMMANDS[cmd_name]) if cmd_name in COMMANDS else None
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, found, rest = super().resolve_command(ctx, args)
+        if found is not None:
+            found = importlib.import_module(f"khata.cli.{name}_command").command
+        return name, found, rest
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
