@@ -17,6 +17,7 @@ from ledger.audit import Check, Progress, Tallies
 PAYMENTS = Check("I4-payments", "each payment's status and amounts are the fold of its operations")
 ATTEMPTS = Check("I4-attempts", "each attempt's state is the fold of its operations")
 JOURNALS = Check("I4-journals", "each operation has its journal exactly when the bank has done it")
+HOMES = Check("I4-homes", "each payment, fund and item expected of a bank is in its merchant's home book")
 FUNDS = Check("I4-funds", "each merchant's funds not yet payable sum to its Pending account")
 
 PAGE = 500
@@ -51,13 +52,24 @@ SELECT m.owner, a.currency, b.posted_credits - b.posted_debits, coalesce(f.left,
               WHERE release_id IS NULL GROUP BY merchant_id, currency) f
          ON f.merchant_id = m.id AND f.currency = a.currency
  WHERE m.book_id = %s"""
+# By the merchant, so that a row that was put into another book is named in both.
+_HOMES: LiteralString = """
+SELECT x.relation, x.id, x.book_id, m.book_id
+  FROM gateway.merchant m
+  JOIN (SELECT 'gateway.payment' AS relation, id::text, merchant_id::text, book_id FROM gateway.payment
+        UNION ALL
+        SELECT 'gateway.fund', operation_id::text, merchant_id::text, book_id FROM gateway.fund
+        UNION ALL
+        SELECT 'banks.expected_item', operation_id::text, merchant_id, book_id FROM banks.expected_item) x
+    ON x.merchant_id IN (m.id::text, m.owner)
+ WHERE %(book)s IN (x.book_id, m.book_id)"""
 _DONE = ("approved", "resolved_by_file", "resolved_by_operator")
 
 
 class GatewayExaminer:
     """Proves that states, amounts and journals say the same (``ledger.audit.Examiner``)."""
 
-    checks = (PAYMENTS, ATTEMPTS, JOURNALS, FUNDS)
+    checks = (PAYMENTS, ATTEMPTS, JOURNALS, HOMES, FUNDS)
 
     async def examine(
         self, conn: AsyncConnection[Any], book_id: int, tallies: Tallies, progress: Progress
@@ -65,6 +77,10 @@ class GatewayExaminer:
         async for row, attempts, payment in _payments(conn, book_id):
             _examine_payment(tallies, row, attempts, payment)
         await _examine_journals(conn, book_id, tallies)
+        async for relation, id_, stored, home in conn.cursor().stream(_HOMES, {"book": book_id}):
+            tallies[HOMES].rows += 1
+            if stored != home:
+                tallies[HOMES].find(relation, {"id": id_}, "book_id", stored, home)
         cursor = await conn.execute(_FUNDS, [book_id])
         for owner, currency, stored, recomputed in await cursor.fetchall():
             tallies[FUNDS].rows += 1

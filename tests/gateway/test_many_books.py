@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from banks.audit import BanksExaminer
@@ -178,3 +179,12 @@ async def test_another_book_has_none_of_a_merchants_payments_and_refunds(homes: 
     assert {j.kind for j in await homes.main.journals()} == set()
     kinds = {j.kind for j in await homes.second.journals()}
     assert {"capture", "refund", "refund_completion"} <= kinds
+
+
+async def test_a_payment_that_a_superuser_puts_into_another_book_is_named_in_both(homes: TwoHomes) -> None:
+    payment = await homes.second.captured()
+    async with await psycopg.AsyncConnection.connect(homes.main.database.admin_dsn) as conn:
+        await conn.execute("SET session_replication_role = replica")
+        await conn.execute("UPDATE gateway.payment SET book_id = 1")
+    said = f"I4-homes: gateway.payment id={payment.id}: book_id is 1, must be {homes.second.book_id}"
+    assert (await homes.findings()).count(said) == 2

@@ -16,8 +16,10 @@ from ledger.books import create_book, open_accounts
 from ledger.post import post
 from ledger.rollups import books_to_roll_up
 from ledger.search import books_to_index, index_journals
+from ledger.transfers import TransferState, known
 from tests.api.conftest import Clock, gateway_on
 from tests.ledger.conftest import ACCOUNTS
+from tests.ledger.two_books import two_books
 from tests.ledger.words import WALLET, fund, unit
 
 
@@ -85,3 +87,14 @@ async def test_complete_spans_of_every_book_are_rolled_up(database: Database) ->
             "SELECT count(*) FROM ledger.rollup_span WHERE level = 0 GROUP BY book_id"
         )
         assert set(await cursor.fetchall()) == {(150,)}
+
+
+async def test_transfers_between_books_that_were_cut_off_are_carried_to_their_end(database: Database) -> None:
+    async with two_books(database) as books, gateway_on(database, Clock()) as (gw, _, _):
+        t = books.transfer(300)
+        await books.only_send(t)
+        app = job_app(database.app_dsn, gw, ApiSecrets.derive(bytes(32)))
+        await app.tasks["carry_transfers"](timestamp=0)
+        async with books.connect() as conn:
+            assert (await known(conn, t.book_id, t.id)).state is TransferState.COMPLETED
+        assert await books.posted(books.there) == 1300

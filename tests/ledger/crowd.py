@@ -150,7 +150,8 @@ async def between_books(errand: Errand, accounts: tuple[str, ...]) -> Report:
 
         async def send(n: int) -> str:
             book, to_book = dice.sample((here, there), 2)
-            account, to_account = dice.choice(accounts[1:]), dice.choice((*accounts[1:], NOBODY))
+            account = dice.choice(accounts[1:])
+            to_account = NOBODY if n % 5 == 0 else dice.choice(accounts[1:])
             t = Transfer(transfers.ids(), book, to_book, account, to_account, dice.randint(1, 50), "INR")
             if n % 10 == 0:
                 await transfers.recover()
