@@ -19,7 +19,7 @@ Statement = tuple[sql.Composed, list[Any]]
 
 KINDS = ("changed", "lost", "doubled", "exchanged")
 ROWS_A_FIELD = 2  # with a value, and as many without
-LOST_ROWS, DOUBLED_ROWS, EXCHANGED_PAIRS = 4, 2, 2
+LOST_ROWS, DOUBLED_ROWS, EXCHANGED_PAIRS = 3, 2, 2
 
 # One unit off, and one bit off, by type. What is null gets a value.
 _WHOLE = ("coalesce({c} + 1, 1)", "coalesce({c} # 4::{t}, 1)")

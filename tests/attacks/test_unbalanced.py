@@ -234,3 +234,19 @@ async def test_every_currency_of_the_book_sums_to_zero_in_each_layer(scene: Scen
         [scene.book_id],
     )
     assert {tuple(map(int, row)) for row in await cursor.fetchall()} == {(0, 0)}
+
+
+async def test_a_check_asks_for_its_refusal_only_where_what_must_hold_does_not(scene: Scene) -> None:
+    """``condition OR ledger.broken(…)``: broken always raises, so a row that passes was never put to it."""
+    conn = scene.app
+    await conn.execute(
+        "CREATE TEMP TABLE checked (n integer"
+        " CONSTRAINT more CHECK (n > 0 OR ledger.broken('KH014', 'checked', 'more')))"
+    )
+    await conn.execute("INSERT INTO checked SELECT generate_series(1, 5000)")
+    for number in (6, 7, 8):  # also by a plan that is kept
+        await conn.execute("INSERT INTO checked VALUES (%s)", [number], prepare=True)
+    for wrong in (0, None):
+        with refused(VALUE, "more"):
+            async with conn.transaction():
+                await conn.execute("INSERT INTO checked VALUES (%s)", [wrong], prepare=True)
