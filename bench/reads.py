@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import psycopg
 import uvloop
@@ -59,13 +59,26 @@ class Book:
 
 @dataclass(frozen=True)
 class Figure:
-    """Microseconds a question: the median of the rounds' medians, and the least and the greatest of those."""
+    """Microseconds an answer: the median of the rounds' medians, the least and the greatest of those. ``ratio``: to
+    the short book, the median of the rounds' ratios."""
 
     case: str
     journals: int
     median_us: float
     least_us: float
     greatest_us: float
+    ratio: float
+
+    @classmethod
+    def of(cls, case: Case, journals: int, medians: Sequence[float], ratio: float) -> Self:
+        return cls(
+            case=case.name,
+            journals=journals,
+            median_us=round(statistics.median(medians), 1),
+            least_us=round(min(medians), 1),
+            greatest_us=round(max(medians), 1),
+            ratio=round(ratio, 2),
+        )
 
 
 @dataclass
@@ -173,28 +186,28 @@ def _unit(chance: random.Random, now: datetime) -> m.Unit:
 
 
 async def measure(askers: Sequence[Asker], asked: Sequence[Case], rounds: int) -> list[Figure]:
-    """Turn by turn, after one round that is thrown away."""
-    medians: dict[tuple[str, int], list[float]] = {}
-    for number in range(rounds + 1):
-        for case in asked:
-            for asker in askers:
-                median = await _median(asker, case)
-                if number:
-                    medians.setdefault((case.name, asker.book.size), []).append(median)
-    return [
-        Figure(name, size, round(statistics.median(found), 1), round(min(found), 1), round(max(found), 1))
-        for (name, size), found in medians.items()
-    ]
+    """Question by question in turn, so that a noisy moment hits both books; one round is thrown away."""
+    figures: list[Figure] = []
+    for case in asked:
+        medians = [await _round(askers, case) for _ in range(rounds + 1)][1:]
+        for place, asker in enumerate(askers):
+            own = [found[place] for found in medians]
+            ratio = statistics.median(found[place] / found[0] for found in medians)
+            figures.append(Figure.of(case, asker.book.size, own, ratio))
+    return figures
 
 
-async def _median(asker: Asker, case: Case) -> float:
-    waits: list[float] = []
+async def _round(askers: Sequence[Asker], case: Case) -> list[float]:
+    """The median of each asker's waits, in microseconds an answer."""
+    waits: list[list[float]] = [[] for _ in askers]
     for _ in range(case.questions):
-        started = time.perf_counter()
-        await case.ask(asker)
-        waits.append((time.perf_counter() - started) * 1e6 / case.worth)
-    await asker.conn.rollback()
-    return statistics.median(waits)
+        for asker, own in zip(askers, waits, strict=True):
+            started = time.perf_counter()
+            await case.ask(asker)
+            own.append((time.perf_counter() - started) * 1e6 / case.worth)
+    for asker in askers:
+        await asker.conn.rollback()
+    return [statistics.median(own) for own in waits]
 
 
 async def run(database: Database, sizes: Sequence[int], rounds: int) -> tuple[list[Book], list[Figure], int]:
@@ -224,44 +237,40 @@ def _analyze(database: Database) -> int:
         return int(row[0]) if row else 0
 
 
-def ratios(figures: Sequence[Figure], short: int) -> dict[str, float]:
-    """Of the medians, long to short, by case."""
-    base = {f.case: f.median_us for f in figures if f.journals == short}
-    return {f.case: round(f.median_us / base[f.case], 2) for f in figures if f.journals != short}
-
-
-def table(figures: Sequence[Figure], found: dict[str, float], sizes: Sequence[int]) -> Table:
+def table(figures: Sequence[Figure], sizes: Sequence[int]) -> Table:
     made = Table("a balance, µs", *(Column(f"{size:,} journals", justify="right") for size in sizes), "ratio")
-    for case in found:
+    for case in dict.fromkeys(f.case for f in figures):
         own = {f.journals: f for f in figures if f.case == case}
         spread = [
             f"{own[s].median_us:,.0f} ({own[s].least_us:,.0f} to {own[s].greatest_us:,.0f})" for s in sizes
         ]
-        made.add_row(case, *spread, f"{found[case]:.2f}")
+        made.add_row(case, *spread, f"{own[sizes[-1]].ratio:.2f}")
     return made
 
 
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench.reads", description=__doc__)
     quick = os.environ.get("QUICK") == "1"
-    parser.add_argument("--quick", action="store_true", default=quick, help="100,000 journals for a million")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--long", type=int, default=QUICK_LONG if quick else LONG, help="journals of the long book"
+    )
     options = parser.parse_args(given)
-    sizes = (SHORT, QUICK_LONG if options.quick else LONG)
+    sizes = (SHORT, options.long)
     with bench_database() as database:
         books, figures, share = uvloop.run(run(database, sizes, options.rounds))
-    found = ratios(figures, SHORT)
     console = Console(width=None if sys.stdout.isatty() else 130)
-    console.print(table(figures, found, sizes))
+    console.print(table(figures, sizes))
     for book in books:
         console.print(
             f"{book.size:,} journals: posted {book.posted_per_s:,.0f}/s, rolled up {book.rolled_up_per_s:,.0f}/s"
         )
     console.print(f"rollups take {share} % of the space of journals and postings")
     OUT.parent.mkdir(exist_ok=True)
-    said = {"figures": [asdict(f) for f in figures], "ratios": found, "books": [asdict(b) for b in books]}
+    said = {"figures": [asdict(f) for f in figures], "books": [asdict(b) for b in books]}
     OUT.write_text(json.dumps(said, indent=1) + "\n")
-    slow = {case.name for case in cases() if case.bound and found[case.name] > LIMIT}
+    bound = {case.name for case in cases() if case.bound}
+    slow = {f.case for f in figures if f.case in bound and f.ratio > LIMIT}
     console.print(
         f"[red]above {LIMIT}: {', '.join(sorted(slow))}[/]" if slow else f"every ratio is at most {LIMIT}"
     )

@@ -10,8 +10,8 @@
 -- Rollups are made after the fact and never change: posting does not know of them, and a journal that is effective
 -- long ago costs what any other costs. Whatever has not been rolled up yet is read from the postings instead.
 
-CREATE FUNCTION ledger.span_journals() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 256;   -- of a span of level 0; at most 256
-CREATE FUNCTION ledger.span_fan() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 16;         -- spans that one of the next level spans
+CREATE FUNCTION ledger.span_journals() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 128;   -- of a span of level 0; at most 256
+CREATE FUNCTION ledger.span_fan() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 8;          -- spans in one of the next level
 
 CREATE TABLE ledger.rollup_span (
   book_id   integer NOT NULL,
