@@ -6,7 +6,7 @@ by the account's normal side.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple, Self
@@ -84,6 +84,18 @@ async def balance(
     async with conn.cursor(row_factory=class_row(Balance)) as cursor:
         await cursor.execute(sql, {"book": book_id, "path": path, "currency": currency, "owner": owner})
         return await cursor.fetchone()
+
+
+async def owned(
+    conn: AsyncConnection[Any], book_id: int, paths: Collection[str], owner: str
+) -> frozenset[str]:
+    """Those of ``paths`` that are accounts of ``owner``."""
+    async with conn.cursor(row_factory=scalar_row) as cursor:
+        await cursor.execute(
+            "SELECT path FROM ledger.account WHERE book_id = %s AND path = ANY (%s) AND owner = %s",
+            [book_id, list(paths), owner],
+        )
+        return frozenset(await cursor.fetchall())
 
 
 @dataclass(frozen=True, slots=True)

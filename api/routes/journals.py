@@ -21,11 +21,14 @@ from ledger.search import search
 _TAG = "Journals"
 
 
-async def own_paths(conn: AsyncConnection[Any], sight: Sight) -> frozenset[str] | None:
-    """The accounts whose postings may be shown; None for all."""
+async def own_paths(
+    conn: AsyncConnection[Any], sight: Sight, *journals: read.JournalView
+) -> frozenset[str] | None:
+    """Which accounts of these journals' postings may be shown; None for all."""
     if sight.owner is None:
         return None
-    return frozenset(b.path for b in await read.balances(conn, sight.book_id, owner=sight.owner))
+    touched = {path for j in journals for posting in j.postings for path in (posting.debit, posting.credit)}
+    return await read.owned(conn, sight.book_id, touched, sight.owner)
 
 
 @get(
@@ -37,13 +40,13 @@ async def list_journals(request: ApiRequest) -> Response[bytes]:
     asked = request.asked(JournalsQuery)
     sight = await sight_of(request.deps, request.auth, asked.book)
     async with request.deps.pool.connection() as conn:
-        own = await own_paths(conn, sight)
         found = await search(
             *(conn, sight.book_id, asked.query()),
             before_seq=asked.before,
             limit=asked.limit,
             owner=sight.owner,
         )
+        own = await own_paths(conn, sight, *found.journals)
     entries = [JournalEntry.of(journal, own) for journal in found.journals]
     return view(JournalList.model_construct(data=entries, next=found.next_before_seq))
 
@@ -56,10 +59,10 @@ async def get_journal(request: ApiRequest, journal_id: FromPath[str]) -> Respons
     """With its postings, its source and its leaf hash."""
     sight = await sight_of(request.deps, request.auth, request.asked(BookQuery).book)
     async with request.deps.pool.connection() as conn:
-        own = await own_paths(conn, sight)
         found = await read.journal_by_id(conn, sight.book_id, uuid_in(journal_id), owner=sight.owner)
-    if found is None:
-        raise NotFound
+        if found is None:
+            raise NotFound
+        own = await own_paths(conn, sight, found)
     return view(JournalEntry.of(found, own))
 
 

@@ -50,7 +50,7 @@ async def transfer(request: ApiRequest) -> Response[bytes]:
         found = await read.journal_by_id(conn, sight.book_id, once.id, owner=sight.owner)
         if found is None:
             raise NotFound
-        return JournalEntry.of(found, await own_paths(conn, sight))
+        return JournalEntry.of(found, await own_paths(conn, sight, found))
 
     return await post_once(deps, once, sight.book_id, (journal,), answer, status=201)
 

@@ -73,7 +73,7 @@ def calls(large: Large) -> list[Call]:
         Call("/health/ready", "/health/ready", "nobody"),
         *_journal_calls(merchant.owner),
         Call("/v1/journals/{journal_id}", f"/v1/journals/{large.journal}", shown=2),
-        Call("/v1/journals/{journal_id}", f"/v1/journals/{large.journal}", "merchant", ACCOUNTS),
+        Call("/v1/journals/{journal_id}", f"/v1/journals/{large.journal}", "merchant", 2),
         *_export_calls(),
         Call("/v1/holds/{hold_id}", f"/v1/holds/{large.hold}"),
         *_account_calls(),
@@ -119,12 +119,7 @@ def _journal_calls(owner: str) -> list[Call]:
         f"&kind=rare&account={WALLETS[0]}": JOURNALS // 1000,
     }
     return [
-        Call(
-            "/v1/journals",
-            f"/v1/journals?limit=20{query}",
-            who,
-            shown + (ACCOUNTS if who == "merchant" else 0),
-        )
+        Call("/v1/journals", f"/v1/journals?limit=20{query}", who, shown)
         for query, shown in asked.items()
         for who in ("platform", "merchant")
     ]
@@ -295,7 +290,7 @@ async def answer_to(call: Call, clients: Clients) -> str:
     return f"{answer.status_code} {answer.text[:300]}"
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(3600)  # with JOURNALS=1000000
 @pytest.mark.parametrize("generic", [False, True], ids=["planned for the values", "planned for any values"])
 async def test_every_read_uses_an_index_and_touches_what_it_shows(
     large_database: tuple[Database, Large], monkeypatch: pytest.MonkeyPatch, *, generic: bool
