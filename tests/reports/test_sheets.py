@@ -46,6 +46,7 @@ def trial(nets: dict[str, int], currency: str = "INR") -> list[TrialBalanceRow]:
 
 
 @given(NETS, NETS)
+@settings(deadline=None)
 def test_a_sheet_of_balanced_books_balances_and_its_result_is_income_less_expenses(
     drawn: list[tuple[str, int]], later: list[tuple[str, int]]
 ) -> None:
@@ -101,7 +102,7 @@ LINES = st.lists(st.tuples(st.integers(0, 45), st.integers(-40, 40).filter(bool)
 
 
 @given(LINES, st.sampled_from(["Assets:Receivable:meridian", "Liabilities:InTransit:Payouts:meridian"]))
-@settings(max_examples=400)
+@settings(max_examples=300, deadline=None)
 def test_ageing_is_first_in_first_out_matched_line_by_line(lines: list[tuple[int, int]], path: str) -> None:
     opened = fifo(lines)
     expected = tuple(
