@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import AsyncIterator
 from uuid import UUID
 
@@ -25,17 +26,22 @@ from tests.ledger.two_books import HERE, THERE, TwoBooks, two_books
 from tests.ledger.words import ESCROW, WALLET, fund, new_id, unit
 
 OTHER = "Liabilities:Customer:d:Wallet"
+_NUMBERS = itertools.count(1)
 
 
 @pytest.fixture
-async def books(database: Database) -> AsyncIterator[TwoBooks]:
-    async with two_books(database) as made:
+async def books(shared_database: Database) -> AsyncIterator[TwoBooks]:
+    """Two fresh books in the database of this module; every test leaves nothing in flight."""
+    number = next(_NUMBERS)
+    async with two_books(shared_database, names=(f"{HERE}-{number}", f"{THERE}-{number}")) as made:
         yield made
 
 
 async def cleared(books: TwoBooks) -> tuple[int, int]:
     """What each book has on its clearing account for the other."""
-    return await books.posted(books.here, clearing(THERE)), await books.posted(books.there, clearing(HERE))
+    return await books.posted(books.here, clearing(books.names[1])), await books.posted(
+        books.there, clearing(books.names[0])
+    )
 
 
 # ---------------------------------------------------------------- what it does
@@ -79,7 +85,7 @@ async def test_one_id_sent_by_two_books_is_two_transfers(books: TwoBooks) -> Non
 async def test_what_the_sending_book_refuses_was_never_sent(books: TwoBooks) -> None:
     refused = await books.transfers.send(books.transfer(1001))
     assert isinstance(refused, InsufficientFunds)
-    assert await books.rows("SELECT * FROM ledger.transfer") == []
+    assert await books.rows("SELECT * FROM ledger.transfer WHERE book_id = %s", books.here) == []
     with pytest.raises(BookUnknown):
         await books.transfers.send(books.transfer(1, to_book=99))
     with pytest.raises(TransferUnknown):
@@ -125,7 +131,7 @@ async def test_a_refusal_stands_even_if_the_account_is_opened_before_the_return(
     await transfers._refuse(t, "account_frozen")  # pyright: ignore[reportPrivateUsage]
     await books.change(books.there, OTHER, status=m.AccountStatus.OPEN)
     # A carrier that had seen nothing of it tries to receive: the recorded answer is in its way.
-    answer = await transfers._receive(t, HERE)  # pyright: ignore[reportPrivateUsage]
+    answer = await transfers._receive(t, books.names[0])  # pyright: ignore[reportPrivateUsage]
     assert answer.reason == "account_frozen"
     assert await transfers.recover() == 1
     assert await books.events(t.id) == [(books.here, "sent"), (books.here, "returned")]
@@ -155,11 +161,11 @@ async def test_what_the_sending_book_cannot_take_back_now_stays_in_flight_and_is
 ) -> None:
     t = books.transfer(300, to_account=OTHER.replace("d", "gone"))
     await books.only_send(t)
-    await books.change(books.here, clearing(THERE), status=m.AccountStatus.FROZEN)
+    await books.change(books.here, clearing(books.names[1]), status=m.AccountStatus.FROZEN)
     assert await books.transfers.recover() == 0
     async with books.connect() as conn:
         assert [found.transfer for found in await in_flight(conn, books.here)] == [t]
-    await books.change(books.here, clearing(THERE), status=m.AccountStatus.OPEN)
+    await books.change(books.here, clearing(books.names[1]), status=m.AccountStatus.OPEN)
     assert await books.transfers.recover() == 1
     assert await books.posted(books.here) == 1000
 
@@ -185,7 +191,7 @@ class TwoHands:
     """Two processes' worth of writers on the same books."""
 
     def __init__(self, books: TwoBooks) -> None:
-        self.hands = [TwoBooks(books.database, books.here, books.there) for _ in range(2)]
+        self.hands = [TwoBooks(books.database, books.here, books.there, books.names) for _ in range(2)]
 
     async def __aenter__(self) -> list[TwoBooks]:
         return self.hands
@@ -239,6 +245,7 @@ async def test_a_transfer_is_what_its_journals_say_and_nothing_else(books: TwoBo
             async with books.connect() as conn:
                 await conn.execute(f"SELECT ledger.{call}".encode(), given)
         assert refused.value.sqlstate == sqlstate, call
+    assert await books.transfers.recover() == 1
 
 
 CHANGES = (

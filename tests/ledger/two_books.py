@@ -29,11 +29,12 @@ ACCOUNTS = [
 
 @dataclass
 class TwoBooks:
-    """``here`` and ``there`` are their numbers; ``money`` is in each wallet at the beginning."""
+    """``here`` and ``there`` are their numbers, ``names`` their names; ``money`` is in each wallet at the beginning."""
 
     database: Database
     here: int
     there: int
+    names: tuple[str, str] = (HERE, THERE)
     clock_at: datetime = NOW
     writers: dict[int, Writer] = field(default_factory=dict[int, Writer])
 
@@ -104,13 +105,15 @@ class TwoBooks:
 
 
 @contextlib.asynccontextmanager
-async def two_books(database: Database, *, money: int = 1000) -> AsyncGenerator[TwoBooks]:
+async def two_books(
+    database: Database, *, money: int = 1000, names: tuple[str, str] = (HERE, THERE)
+) -> AsyncGenerator[TwoBooks]:
     async with await AsyncConnection.connect(database.app_dsn) as conn:
-        ids = [await create_book(conn, name=name, now=NOW) for name in (HERE, THERE)]
+        ids = [await create_book(conn, name=name, now=NOW) for name in names]
         for book_id in ids:
             await open_accounts(conn, book_id, ACCOUNTS, now=NOW)
     here, there = ids
-    books = TwoBooks(database, here, there)
+    books = TwoBooks(database, here, there, names)
     for book_id in ids:
         await books.writer(book_id).submit(unit(fund(WALLET, money)))
     yield books
