@@ -173,7 +173,11 @@ AS $$ DECLARE wanted jsonb; asked text; open_from text; booked jsonb; said jsonb
     JOIN ledger.account d ON d.book_id = p.book_id AND d.account_id = p.debit_account
     JOIN ledger.account c ON c.book_id = p.book_id AND c.account_id = p.credit_account
    WHERE p.book_id = NEW.book_id AND p.journal_seq = NEW.seq;
-  IF NEW.canonical IS JSON OBJECT THEN said := NEW.canonical::jsonb; END IF;
+  BEGIN   -- what is no JSON says nothing (IS JSON would need PostgreSQL 16)
+    said := NEW.canonical::jsonb;
+  EXCEPTION WHEN data_exception THEN
+    said := NULL;
+  END;
   IF (booked = wanted -> 'postings' AND ledger.rfc3339(NEW.effective_at) = asked AND NEW.reverses IS NULL
       AND said -> 'description' = wanted -> 'description' AND said -> 'metadata' = wanted -> 'metadata') IS NOT TRUE THEN
     PERFORM ledger.refuse('KH028', format('book %s: adjustment %s is not booked as approved', NEW.book_id, NEW.source_id));
