@@ -101,6 +101,29 @@ def test_balances_statement_journals_and_trial_balance_agree(khata: Khata) -> No
     assert "Equity:Opening" in khata("books", "journals").stdout
 
 
+@pytest.mark.parametrize(
+    ("asked", "found"),
+    [
+        (("--kind", "opening", "--account", "Equity:Opening", "--amount", "500000INR"), 1),
+        (
+            (
+                "--source-type",
+                "manual",
+                "--recorded-from",
+                "2026-01-01T00:00:00Z",
+                "--effective-to",
+                "2999-01-01",
+            ),
+            1,
+        ),
+        (("--metadata", "order_id=17"), 0),
+        (("--owner", "somebody"), 0),
+    ],
+)
+def test_journals_are_found_by_what_they_say(khata: Khata, asked: tuple[str, ...], found: int) -> None:
+    assert len(json.loads(khata("books", "journals", "--json", *asked).stdout)) == found
+
+
 def test_balances_have_a_past(khata: Khata) -> None:
     past = ("books", "balances", "--json", "--prefix", "Assets")
     for point, posted in (

@@ -200,7 +200,7 @@ def _people_calls(large: Large) -> list[Call]:
 
 ACCOUNTS = len(WALLETS) + 20  # of the book: what lists them all reads them all
 PAGE, DAYS = "/merchant/accounts/{currency}/{account}", "&from=2026-01-05&to=2026-01-09"
-# Late journals, and the spans of 256 journals (ledger/rollups.py) that hold one are looked through: twice.
+# Late journals, and the spans (ledger/rollups.py) that hold one are looked through: twice.
 LATE = JOURNALS // 4 // 50 + 3 * JOURNALS // 4 // PER_ROW
 LINES_OF_DAYS = JOURNALS // 10 * 5 // 400 + 50  # of the merchant's account in five of 400 days
 
