@@ -19,6 +19,7 @@ from api.policy import public
 from gateway import ids, payments
 from gateway.model import Payment
 from ledger import read
+from ledger.errors import InvalidEntry
 from ledger.search import Query, search
 
 _LATEST = 8
@@ -108,14 +109,17 @@ async def show_account(
         if now is None:
             raise NotFound
         after, before = request.query_params.get("after"), request.query_params.get("before")
-        found = await read.statement(
-            *(conn, viewer.book_id, account, currency),
-            after=after,
-            # Without a wish, the entries that end in the figure the viewer has just seen.
-            before=before or (None if after else read.END),
-            limit=_ENTRIES_A_PAGE,
-            owner=viewer.owner,
-        )
+        try:
+            found = await read.statement(
+                *(conn, viewer.book_id, account, currency),
+                after=after,
+                # Without a wish, the entries that end in the figure the viewer has just seen.
+                before=before or (None if after else read.END),
+                limit=_ENTRIES_A_PAGE,
+                owner=viewer.owner,
+            )
+        except InvalidEntry:
+            raise NotFound from None
     if found is None:
         raise NotFound
     href = books.account_href(account, currency)
