@@ -45,10 +45,8 @@ from khata.database import Database, EmbeddedServer
 LEVELS = (10_000, 100_000, 1_000_000, 10_000_000)
 QUICK_LEVELS = (10_000, 100_000)
 GROWN, YOUNG = "khata_growth", "khata_growth_young"
-CASES = ("bulk/uniform/8000", "single/uniform/64", "single/uniform/1")
 STRETCH_S = 5.0
 PATIENCE_S = 3600.0  # a level is measured in full, however long it takes
-LOAD = "bulk/uniform/8000"
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=0.5 if quick else 2.0)
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
+    parser.add_argument("--batch", type=int, default=8000, choices=(100, 1000, 8000))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--home", type=Path, default=Settings().home.absolute() / "bench-growth")
@@ -101,6 +100,7 @@ class Growth:
         self._given = given
         self._place = place
         self._console = console
+        self._bulk = f"bulk/uniform/{given.batch}"
         self._store = Store(given.home)
         self._database = prepare(place.admin_dsn, place.home, GROWN)
 
@@ -144,7 +144,7 @@ class Growth:
             wal = wal_position(admin)
             # One batch a turn near the end, so as not to overshoot.
             near = level - before < 100_000
-            sample = await worker.run(LOAD, 0.0 if near else STRETCH_S)
+            sample = await worker.run(self._bulk, 0.0 if near else STRETCH_S)
             after = head(admin)
             grown = Point(
                 after, sample.done, sample.seconds, wal_position(admin) - wal, resident_bytes(worker.pid)
@@ -159,7 +159,7 @@ class Growth:
         try:
             cases = [
                 Case(_name(asks, level), system, (worker,), asks, server=self._place.clock)
-                for asks in CASES
+                for asks in (self._bulk, "single/uniform/64", "single/uniform/1")
                 for system, worker in (("khata", grown), ("young", young))
             ]
             given = self._given
@@ -173,7 +173,7 @@ class Growth:
             measured = await rounds(cases, plan, _quiet)
         finally:
             await young.close()
-        outcomes = judge(f"growth {level}", _targets(level), measured)
+        outcomes = judge(f"growth {level}", _targets(level, given.batch), measured)
         figures = [asdict(m.figure) for m in measured]
         return Level(level, held, figures, [asdict(o) for o in outcomes], bytes_of)
 
@@ -214,18 +214,17 @@ def _name(asks: str, level: int) -> str:
     return f"{kind}/{level}/{size}"
 
 
-def _targets(level: int) -> list[Target]:
+def _targets(level: int, batch: int) -> list[Target]:
     """Of the largest book; at smaller ones they should hold all the more."""
-    many, bulk, one = (_name(f"{kind}/-/{size}", level) for kind, size in _SIZED)
+    bulk, many, one = (
+        f"{kind}/{level}/{size}" for kind, size in (("bulk", batch), ("single", 64), ("single", 1))
+    )
     return [
         Target(f"bulk, {level:,} postings", (bulk,), "young", (bulk,), 0.8),
         Target(f"64 callers, {level:,} postings", (many,), "young", (many,), 0.8),
         Target(f"64 callers, p99, {level:,} postings", (many,), "young", (many,), at_most=1.5, of="p99"),
         Target(f"one caller, p99, {level:,} postings", (one,), "young", (one,), at_most=1.5, of="p99"),
     ]
-
-
-_SIZED = (("single", 64), ("bulk", 8000), ("single", 1))
 
 
 def _quiet(number: int, case: Case, sample: Sample) -> None:

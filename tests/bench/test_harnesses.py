@@ -57,7 +57,21 @@ def test_the_bench_writes_figures_of_each_system_and_judges_each_target(
 
 def test_growth_is_measured_beside_a_young_book_and_leaves_nothing_behind(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out"
-    growing.main(["--postings", "60", "--accounts", "50", *SHORT, "--home", str(home), "--out", str(out)])
+    growing.main(
+        [
+            "--postings",
+            "60",
+            "--accounts",
+            "50",
+            "--batch",
+            "100",
+            *SHORT,
+            "--home",
+            str(home),
+            "--out",
+            str(out),
+        ]
+    )
     result = json.loads((out / "growth.json").read_text())
     (level,) = result["levels"]
     check_figures(level["figures"])
