@@ -389,4 +389,5 @@ class ReopeningOutdated(LedgerError):
     closed_through: date | None
 
     def __str__(self) -> str:
-        return f"proposed when the book was closed through {self.proposed_from}, now it is {self.closed_through or 'open'}"
+        now = f"closed through {self.closed_through}" if self.closed_through else "not closed at all"
+        return f"proposed when the book was closed through {self.proposed_from}; now it is {now}"

@@ -248,9 +248,7 @@ async def random_book(
     book = RandomBook(conn, Random(seed))
     await book.open(name)
     await book.people()
-    book.posted += await exchange(
-        conn, name, f"{name}-mate", now=book.now, ids=book.id, random=book.random
-    )
+    book.posted += await exchange(conn, name, f"{name}-mate", now=book.now, ids=book.id, random=book.random)
     for _ in range(batches):
         await book.batch(size)
         await roll_up(conn, book.book_id, most_spans=size // 2)  # may leave some for the next time
