@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Any
+from typing import Any, ClassVar
 
 from psycopg import AsyncConnection, sql
 from psycopg.rows import dict_row
 
+from khata.errors import KhataError
 from khata.tamper.schema import Column, Table
 from ledger.audit import Finding, examine
 from ledger.audit.protection import PROVABLE_ROWS, UNPROVABLE, WRONG
@@ -40,8 +41,10 @@ CHANGES: dict[str, tuple[str, ...]] = {
 }
 
 
-class NoSuchRow(LookupError):
+class NoSuchRow(KhataError):
     """The book has no row to tamper with in this way: the tampering cannot be tried, so nothing is proved by it."""
+
+    code: ClassVar[str] = "no_such_row"
 
 
 @dataclass(frozen=True, slots=True)
