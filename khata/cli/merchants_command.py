@@ -14,6 +14,7 @@ from khata.cli.common import console, json_option, print_json, with_database
 from khata.config import Settings
 from khata.database import Database
 from khata.homes import choose_home
+from khata.logs import configure_logs
 from khata.wiring import MERIDIAN, api_secrets, open_gateway
 
 
@@ -23,6 +24,7 @@ def command() -> None:
 
     Example: `khata merchants create "Chai Point" --currency INR --book second`
     """
+    configure_logs("WARNING")
 
 
 @command.command("create")
