@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from uuid import UUID
 
+import pytest
+
 from ledger import model as m
 from ledger import read
+from ledger.errors import InvalidEntry
 from tests.ledger.words import ESCROW, PENDING_A, PENDING_B, WALLET, Book, fund, journal, new_id, pay
 
 
@@ -68,3 +71,28 @@ async def test_the_trial_balance_balances_per_currency(book: Book) -> None:
     for currency in ("INR", "JPY"):
         assert sum(r.debit - r.credit for r in rows if r.currency == currency) == 0
     assert sum(r.debit for r in rows) == 107
+
+
+async def test_a_statement_pages_back_from_its_newest_line(book: Book) -> None:
+    await book.ok(fund(WALLET, 1000), *(journal(pay(PENDING_A, WALLET, n)) for n in range(1, 8)))
+    seen, before = list[int](), read.END
+    while before:
+        page = await read.statement(book.conn, book.book_id, WALLET, "INR", before=before, limit=3)
+        assert page is not None
+        assert page.opening + sum(line.amount for line in page.lines) == page.closing
+        assert (page.next is None) == (not seen)
+        if page.next:
+            following = await read.statement(book.conn, book.book_id, WALLET, "INR", after=page.next, limit=1)
+            assert following is not None
+            assert (following.opening, following.lines[0].seq) == (page.closing, seen[0])
+        seen = [*(line.seq for line in page.lines), *seen]
+        before = page.previous
+    assert seen == list(range(1, 9))
+
+
+@pytest.mark.parametrize("cursor", ["x", "1", "0.1", "1.0", "01.1", "1.99999", "9" * 20 + ".1", "²3.1"])
+async def test_a_cursor_that_no_page_gave_is_refused(book: Book, cursor: str) -> None:
+    with pytest.raises(InvalidEntry):
+        await read.statement(book.conn, book.book_id, WALLET, "INR", after=cursor)
+    with pytest.raises(InvalidEntry):
+        await read.statement(book.conn, book.book_id, WALLET, "INR", before=cursor)
