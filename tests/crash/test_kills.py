@@ -19,7 +19,7 @@ from tests.server import temporary_home
 
 CYCLES = int(os.environ.get("CYCLES") or 20)
 pytestmark = [
-    pytest.mark.timeout(max(600, CYCLES * 30)),
+    pytest.mark.timeout(max(1800, CYCLES * 30)),
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="finds processes in /proc"),
 ]
 

@@ -29,6 +29,9 @@ TABLES = {
 }
 
 
+@pytest.mark.timeout(
+    1800
+)  # some 500 audits: under a minute of processor time, whatever the machine makes of it
 async def test_whatever_is_changed_lost_doubled_or_exchanged_is_found_and_its_row_named(
     database: Database,
 ) -> None:
