@@ -86,10 +86,15 @@ def _scans(node: dict[str, Any]) -> Iterator[Scan]:
             node["Relation Name"],
             node.get("Index Name", ""),
             read * node["Actual Loops"],
-            node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0),
+            # Without what was looked at to make the values it is searched with: that is told where it was done.
+            _pages(node) - sum(map(_pages, node.get("Plans", []))),
         )
     for below in node.get("Plans", []):
         yield from _scans(below)
+
+
+def _pages(node: dict[str, Any]) -> int:
+    return node.get("Shared Hit Blocks", 0) + node.get("Shared Read Blocks", 0)
 
 
 def explain_all(database: Database, *, generic: bool) -> None:

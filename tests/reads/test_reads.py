@@ -178,7 +178,10 @@ def _report_calls() -> list[Call]:
     return [
         Call(every, every, shown=ACCOUNTS + OTHER_ACCOUNTS),
         *(
-            Call(f"/v1/reports/{name}", f"/v1/reports/{name}{query}", shown=ACCOUNTS)
+            # An income statement is the difference of two sums of each account.
+            Call(
+                f"/v1/reports/{name}", f"/v1/reports/{name}{query}", shown=ACCOUNTS * (1 + ("from" in query))
+            )
             for name, queries in asked.items()
             for query in queries
         ),
