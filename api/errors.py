@@ -166,7 +166,10 @@ class StatementTooLong(ApiError):
     most_lines: int
 
     def __str__(self) -> str:
-        return f"A statement of more than {self.most_lines} lines: ask for fewer days, or for csv, camt.053 or html"
+        return (
+            f"A statement of more than {self.most_lines} lines, or of as much text:"
+            " ask for fewer days, or for csv, camt.053 or html"
+        )
 
 
 @dataclass(unsafe_hash=True)

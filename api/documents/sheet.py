@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from functools import cache
 from typing import Any, Literal, cast
+from unicodedata import category
 
 import fontpkg
 from fontTools.ttLib import TTFont
@@ -19,6 +20,7 @@ from fpdf import FPDF
 _FONT = "Noto Sans"
 # From here on letters may need shaping; punctuation, currency signs and arrows between them do not.
 _SHAPED_FROM, _SIGNS = 0x300, range(0x2000, 0x2300)
+_VIRAMA, _LONGEST_LETTER = "\u094d", 8
 INK, MUTED, RULE = (29, 27, 38), (92, 89, 106), (227, 223, 213)
 MARGIN_MM, _FOOT_MM = 14.0, 20.0
 _MM_PER_POINT = 0.53  # of line height, with leading
@@ -31,6 +33,9 @@ class Sheet(FPDF):
     def __init__(self, *, title: str, foot: str, made_at: datetime) -> None:
         super().__init__(format="A4")
         self._foot = foot
+        self._advances: dict[float, dict[str, float]] = {}  # mm, by size and character
+        self._advances: dict[float, dict[str, float]] = {}  # mm, by size and character
+        self._advances: dict[float, dict[str, float]] = {}  # mm, by size and letter
         self.set_margins(MARGIN_MM, MARGIN_MM)
         self.set_auto_page_break(False)
         self.add_font(_FONT, fname=fontpkg.path(_FONT))
@@ -57,31 +62,45 @@ class Sheet(FPDF):
         self.set_y(y)
 
     def wrapped(self, text: str, width: float) -> list[str]:
-        """``text`` as lines of at most ``width`` in the current style; a longer word is broken where it must be."""
-        lines, line = list[str](), ""
-        for part in self._parts(drawable(text), width):
-            if line and self._width(line + part) > width:
+        """``text`` as lines of at most ``width`` in the current style; a longer word is broken where it must be.
+
+        The cost is linear in ``text``, whoever wrote it: each letter is measured once for each size of type.
+        """
+        lines, line, used = list[str](), "", 0.0
+        for part, wide, space in self._parts(drawable(text), width):
+            if line and used + wide > width:
                 lines.append(line)
-                line = ""
-            line += part
+                line, used = "", 0.0
+            line, used = line + part, used + wide + space
         return [line.rstrip() for line in (*lines, line) if line.strip()]
 
-    def _parts(self, text: str, width: float) -> Iterator[str]:
-        """Words, each with the spaces after it; single characters of a word that no line can hold."""
+    def _parts(self, text: str, width: float) -> Iterator[tuple[str, float, float]]:
+        """Words, each with the space after it, and how wide the two are; the letters of a word that no line can
+        hold."""
+        space = self._advance(" ")
         for word in text.split(" "):
-            if self._width(word) > width:
-                yield from word
-                yield " "
+            wide = self._advance_of(word)
+            if wide > width:
+                for cluster in _clusters(word):
+                    yield cluster, self._advance_of(cluster), 0.0
+                yield " ", 0.0, space
             else:
-                yield f"{word} "
+                yield f"{word} ", wide, space
 
-    def _width(self, text: str) -> float:
-        self._shape_for(text)
-        return self.get_string_width(text.rstrip())
+    def _advance_of(self, text: str) -> float:
+        # Letters that join take no more room than apart, so that the sum bounds what is drawn.
+        return sum(map(self._advance, text))
+
+    def _advance(self, character: str) -> float:
+        known = self._advances.setdefault(self.font_size_pt, {})
+        if character not in known:
+            self.set_text_shaping(False)
+            known[character] = self.get_string_width(character)
+        return known[character]
 
     def _shape_for(self, text: str) -> None:
         # Only where it is needed: it costs more than all the rest.
-        self.set_text_shaping(any(ord(c) >= _SHAPED_FROM and ord(c) not in _SIGNS for c in text))
+        self.set_text_shaping(is_shaped(text))
 
     def footer(self) -> None:
         self.set_y(-15)
@@ -95,6 +114,48 @@ def _drawn() -> frozenset[int]:
     """The code points that the font has a glyph for."""
     with TTFont(fontpkg.path(_FONT), lazy=True) as opened:
         return frozenset(cast(dict[int, Any], opened.getBestCmap()))
+
+
+def is_shaped(text: str) -> bool:
+    """Whether letters of ``text`` may join or change places."""
+    return any(ord(c) >= _SHAPED_FROM and ord(c) not in _SIGNS for c in text)
+
+
+def _letters(word: str) -> Iterator[str]:
+    """Letters with the marks on them and what a virama joins to them, as far as ``_LONGEST_LETTER``."""
+    letter = ""
+    for character in word:
+        joined = category(character).startswith("M") or letter.endswith(_VIRAMA)
+        if letter and (not joined or len(letter) == _LONGEST_LETTER):
+            yield letter
+            letter = ""
+        letter += character
+    if letter:
+        yield letter
+
+
+def _clusters(word: str) -> Iterator[str]:
+    """Letters, each with the marks on it."""
+    cluster = ""
+    for character in word:
+        if cluster and not category(character).startswith("M"):
+            yield cluster
+            cluster = ""
+        cluster += character
+    if cluster:
+        yield cluster
+
+
+def _clusters(word: str) -> Iterator[str]:
+    """Letters, each with the marks on it."""
+    cluster = ""
+    for character in word:
+        if cluster and not category(character).startswith("M"):
+            yield cluster
+            cluster = ""
+        cluster += character
+    if cluster:
+        yield cluster
 
 
 def drawable(text: str) -> str:

