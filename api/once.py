@@ -2,8 +2,8 @@
 
 The row that claims a key is committed with the journal, by the ledger's writer. The answer is read off the
 books right after and filled in once: whoever comes later, also after a crash in between, gets that answer.
-Two requests with one key at the same time meet at the journal's source key, which is made from the key: the
-second waits for the first and gets its answer.
+Two requests with one key at the same time meet at the journal's source key, which is made from the key, or, where
+they are for different books, at the row: the second waits for the first and gets its answer, or is refused.
 
 Answers are kept sealed: one of them is a link that is as good as a password.
 """
@@ -26,8 +26,8 @@ from api.dependencies import AppDependencies
 from api.operation import ApiRequest
 from api.schemas.base import View
 from api.secrets import ApiSecrets
-from gateway.errors import IdempotencyMismatch
-from ledger.errors import Refusal, SourceConflict
+from gateway.errors import IdempotencyInFlight, IdempotencyMismatch
+from ledger.errors import Refusal, SourceConflict, StatementRefused
 from ledger.model import Journal, Source, Statement, Unit
 
 _CLAIM = (
@@ -118,11 +118,25 @@ async def post_once(
     result = await deps.gateway.writers(book_id).submit(Unit(tuple(journals), (claim,)))
     if isinstance(result, SourceConflict):
         raise IdempotencyMismatch(once.key)
+    if isinstance(result, StatementRefused):
+        return await _first_answer(deps, once)
     if isinstance(result, Refusal):
         raise result
     async with deps.pool.connection() as conn:
         known = await replay(conn, deps.secrets, once)
         return known or await _fill(conn, deps, once, await answer(conn), status)
+
+
+async def _first_answer(deps: AppDependencies, once: Once) -> Response[bytes]:
+    """Another request has claimed the key meanwhile, with another journal: its answer, if it was the same request.
+
+    Raises ``IdempotencyMismatch``, and ``IdempotencyInFlight`` while there is no answer.
+    """
+    async with deps.pool.connection() as conn:
+        known = await replay(conn, deps.secrets, once)
+    if known is None:
+        raise IdempotencyInFlight(once.key, 1)
+    return known
 
 
 async def change_once(
@@ -148,8 +162,26 @@ async def make_once(
     """
     async with deps.pool.connection() as conn:
         known = await replay(conn, deps.secrets, once)
-    if known is not None:
-        return known
+    return known or await _make(deps, once, make, status)
+
+
+async def send_once(
+    deps: AppDependencies, once: Once, send: Callable[[], Awaitable[View]], *, status: int = 200
+) -> Response[bytes]:
+    """Answer with what ``send`` did, which takes several transactions, so none of them can hold the key.
+
+    The key is this request's before anything is sent, and stays so when ``send`` raises: what was sent by then is
+    known only to the same request, which goes on where it stopped. ``send`` itself does nothing twice.
+    """
+    async with deps.pool.connection() as conn:
+        await conn.execute(_CLAIM_IF_NEW, _claim(once, deps.clock()))
+        known = await replay(conn, deps.secrets, once)
+    return known or await _make(deps, once, send, status)
+
+
+async def _make(
+    deps: AppDependencies, once: Once, make: Callable[[], Awaitable[View]], status: int
+) -> Response[bytes]:
     made = await make()
     async with deps.pool.connection() as conn:
         return await _fill(conn, deps, once, made, status)

@@ -8,7 +8,7 @@ from api.errors import NotFound
 from gateway import ids
 from gateway.errors import IdInvalid
 from ledger.errors import AccountUnknown, InvalidEntry
-from ledger.model import check_path
+from ledger.model import check_currency, check_path
 
 
 def uuid_in(text: str) -> UUID:
@@ -28,6 +28,15 @@ def public_in(prefix: str, text: str) -> UUID:
         return ids.parse(prefix, text)
     except IdInvalid:
         raise NotFound from None
+
+
+def currency_in(text: str) -> str:
+    """A currency's code; it need not be one that anything is booked in."""
+    try:
+        check_currency(text)
+    except InvalidEntry:
+        raise NotFound from None
+    return text
 
 
 def account_in(text: str, currency: str) -> str:

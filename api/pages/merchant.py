@@ -14,7 +14,7 @@ from api.pages import books, statements
 from api.pages import payments as shown
 from api.pages.render import page, when
 from api.pages.viewer import Viewer, viewer_of
-from api.paths import public_in, uuid_in
+from api.paths import currency_in, public_in, uuid_in
 from api.policy import public
 from gateway import ids, payments
 from gateway.model import Payment
@@ -105,7 +105,7 @@ async def show_account(
     if place is None:
         raise NotFound
     async with deps.pool.connection() as conn:
-        now = await read.balance(conn, viewer.book_id, account, currency, owner=viewer.owner)
+        now = await read.balance(conn, viewer.book_id, account, currency_in(currency), owner=viewer.owner)
         if now is None:
             raise NotFound
         after, before = request.query_params.get("after"), request.query_params.get("before")

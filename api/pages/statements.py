@@ -15,6 +15,7 @@ from api.operation import ApiRequest
 from api.pages import books
 from api.pages.render import page
 from api.pages.viewer import viewer_of
+from api.paths import currency_in
 from api.policy import public
 from api.routes.statements import statement_file
 from ledger.reports.errors import NotRepresentable, PeriodInvalid
@@ -44,7 +45,7 @@ async def get_file(request: ApiRequest, currency: FromPath[str], account: FromPa
     period = (_day(asked.get("from", "")), _day(asked.get("to", "")))
     try:
         return await statement_file(
-            *(request.deps, Sight(viewer.book_id, viewer.owner), account, currency, period),
+            *(request.deps, Sight(viewer.book_id, viewer.owner), account, currency_in(currency), period),
             format=format,
             name=lambda path: books.counter_name(path, viewer.owner),
         )

@@ -7,7 +7,7 @@ from litestar.params import FromPath
 
 from api.answers import view
 from api.books import sight_of
-from api.once import make_once, once_of
+from api.once import once_of, send_once
 from api.operation import ApiRequest, changes, reads
 from api.paths import uuid_in
 from api.policy import Audience, Scope
@@ -41,7 +41,8 @@ async def send_to_book(request: ApiRequest) -> Response[bytes]:
         require_unmanaged(path, sight)
     once = await once_of(request, sight.owner, "book_transfer")
     ends = (sight.book_id, body.to_book, body.account, body.to_account)
-    # The id follows from the key: sent again, it is the same transfer.
+    # The id follows from the key: sent again, it is the same transfer. It is unique in its book only; that one key
+    # moves money out of one book only is for send_once to see to.
     terms = Transfer(once.id, *ends, body.amount, body.currency, Side(body.side))
 
     async def send() -> BookTransferEntry:
@@ -52,7 +53,7 @@ async def send_to_book(request: ApiRequest) -> Response[bytes]:
             raise sent
         return BookTransferEntry.of(sent)
 
-    return await make_once(request.deps, once, send, status=201)
+    return await send_once(request.deps, once, send, status=201)
 
 
 @get(

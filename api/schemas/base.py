@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 from ledger.model import MAX_AMOUNT
 
 MAX_DESCRIPTION = 200
+RESERVED = "adjustment."  # metadata that tells who proposed and who approved
 # What ISO 4217 gives no minor unit (gold, testing codes) cannot be an amount of money here.
 CURRENCIES = frozenset(c.code for c in Currency if c.exponent is not None)
 
@@ -43,6 +44,12 @@ def printable(text: str) -> str:
     if not text.isprintable():
         raise PydanticCustomError("not_printable", "only printable characters are accepted")
     return text
+
+
+def _unreserved(key: str) -> str:
+    if key.startswith(RESERVED):
+        raise PydanticCustomError("key_reserved", "keys of adjustments are written by the ledger alone")
+    return key
 
 
 class Closed(BaseModel):
@@ -86,7 +93,7 @@ Description = Annotated[
 MetadataValue = Annotated[str, StringConstraints(max_length=200), AfterValidator(printable)]
 MetadataKey = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,39}$")]
 Metadata = Annotated[
-    dict[MetadataKey, MetadataValue],
+    dict[Annotated[MetadataKey, AfterValidator(_unreserved)], MetadataValue],
     Field(
         max_length=20, description="Up to 20 opaque pairs; no personal data", examples=[{"order_id": "1001"}]
     ),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
+from pydantic_core import PydanticCustomError
 
 from api.schemas.base import AccountPath, Amount, Closed, CurrencyCode, Description, View
 from api.schemas.ledger import BookNumber, BookQuery, Number, PageSize
@@ -79,9 +80,17 @@ class BookTransferList(View):
     next: Annotated[int | None, Field(description="Pass as `after` for the next page")]
 
 
+def _each_once(text: str) -> str:
+    books = [int(pair.partition(":")[0]) for pair in text.split(",")]
+    if len(set(books)) < len(books):
+        raise PydanticCustomError("book_twice", "a book is named twice")
+    return text
+
+
 BookNumbers = Annotated[
     str,
     StringConstraints(pattern=r"^[0-9]{1,10}:[0-9]{1,18}(,[0-9]{1,10}:[0-9]{1,18}){0,99}$"),
+    AfterValidator(_each_once),
     Field(description="Books and their numbers; none: every book at its head", examples=["1:120,2:98"]),
 ]
 
@@ -145,18 +154,20 @@ class ConsolidatedReport(View):
 
     @classmethod
     def of(cls, c: Consolidated) -> Self:
-        return cls(
-            books=[BookAt(book=book, seq=seq) for book, seq in sorted(c.seqs.items())],
+        return cls.model_construct(
+            books=[BookAt.model_construct(book=book, seq=seq) for book, seq in sorted(c.seqs.items())],
             rows=[
-                ConsolidatedRow(account=r.path, currency=r.currency, debit=r.debit, credit=r.credit)
+                ConsolidatedRow.model_construct(
+                    account=r.path, currency=r.currency, debit=r.debit, credit=r.credit
+                )
                 for r in c.rows
             ],
             eliminated=[
-                EliminatedRow(book=e.book_id, account=e.path, currency=e.currency, net=e.net)
+                EliminatedRow.model_construct(book=e.book_id, account=e.path, currency=e.currency, net=e.net)
                 for e in c.eliminated
             ],
             on_the_way=[
-                OnTheWayRow(
+                OnTheWayRow.model_construct(
                     id=w.transfer_id,
                     book=w.book_id,
                     to_book=w.to_book,
@@ -167,6 +178,7 @@ class ConsolidatedReport(View):
                 for w in c.on_the_way
             ],
             unexplained=[
-                UnexplainedRow(currency=code, net=net) for code, net in sorted(c.unexplained.items())
+                UnexplainedRow.model_construct(currency=code, net=net)
+                for code, net in sorted(c.unexplained.items())
             ],
         )

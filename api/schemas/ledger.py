@@ -29,7 +29,7 @@ BookNumber = Annotated[
 ]
 Word = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 PageSize = Annotated[int, Field(ge=1, le=200)]
-Number = Annotated[int, Field(ge=0, le=2**63 - 1)]
+Number = Annotated[int, Field(ge=0, le=2**63 - 2)]  # the database can still add one
 Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9.-]{1,40}$"), Field(examples=["17.1"])]
 
 

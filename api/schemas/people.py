@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, Field, StringConstraints
 
+from api.schemas.as_of import Day
 from api.schemas.base import (
     AccountPath,
     Amount,
@@ -35,6 +36,7 @@ Reason = Annotated[
     Field(description="Why, for the log of acts", examples=["Fee booked twice, ticket 4711"]),
 ]
 Person = Annotated[str, Field(description="The client that did it", examples=["cli_ops"])]
+Subject = Annotated[str, StringConstraints(min_length=1, max_length=600), AfterValidator(printable)]
 Status = Literal["open", "approved", "rejected"]
 
 
@@ -79,14 +81,14 @@ class VerdictBody(InBook):
 class CloseBody(InBook):
     """Close every day up to and including `through`; the day must be over, in UTC by the book's clock."""
 
-    through: Annotated[date, Field(examples=["2026-10-31"])]
+    through: Annotated[Day, Field(examples=["2026-10-31"])]
     reason: Reason
 
 
 class ReopeningBody(InBook):
     """Keep only the days up to and including `through` closed; null: none."""
 
-    through: Annotated[date | None, Field(examples=["2026-09-30"])]
+    through: Annotated[Day | None, Field(examples=["2026-09-30"])]
     reason: Reason
 
 
@@ -103,9 +105,7 @@ class PeriodsQuery(BookQuery):
 
 class ActsQuery(BookQuery):
     person: Annotated[str | None, Field(pattern=r"^[!-~]{1,64}$", description="Only this person's")] = None
-    subject: Annotated[
-        str | None, Field(min_length=1, max_length=600, description="Only those about this id, path or day")
-    ] = None
+    subject: Annotated[Subject | None, Field(description="Only those about this id, path or day")] = None
     before: Annotated[Number | None, Field(ge=1, description="Acts before this number")] = None
     limit: PageSize = 50
 
@@ -164,7 +164,9 @@ class AdjustmentEntry(_ProposalEntry):
     def of(cls, proposal: Proposal) -> Self:
         adjustment = Adjustment.of(proposal.content)
         postings = [
-            AdjustmentPosting(debit=p.debit, credit=p.credit, amount=p.amount, currency=p.currency)
+            AdjustmentPosting.model_construct(
+                debit=p.debit, credit=p.credit, amount=p.amount, currency=p.currency
+            )
             for p in adjustment.postings
         ]
         return cls.model_construct(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -111,7 +112,7 @@ async def test_all_books_together_at_numbers_of_their_own(caller: Caller) -> Non
     assert [(way["id"], way["net"], way["early"]) for way in before["on_the_way"]] == [
         (told["id"], -300, False)
     ]
-    for at, status in (("1:99", 422), ("9:1", 404), ("1", 422), ("1:2,", 422)):
+    for at, status in (("1:99", 422), ("9:1", 404), ("1", 422), ("1:2,", 422), ("1:1,2:0,01:1", 422)):
         assert (await caller.get(path, at=at)).status_code == status, at
 
 
@@ -123,3 +124,39 @@ async def test_no_merchant_sees_or_moves_anything_between_books(api: Api) -> Non
         await merchant.get("/v1/reports/consolidated-trial-balance"),
     ]
     assert {(a.status_code, a.json()["code"]) for a in answers} == {(403, "client_kind_wrong")}
+
+
+async def test_one_key_moves_money_out_of_one_book_only(api: Api, caller: Caller) -> None:
+    """The id that follows from the key is unique in each sending book, not over them all."""
+    async with api.deps.pool.connection() as conn:
+        third = await create_book(conn, name="third", now=api.clock())
+        await open_accounts(conn, third, [m.NewAccount(WALLET, "INR")], now=api.clock())
+    await caller.post("/v1/book-transfers", body(500))
+    asked = [body(10, to_book=third), body(10, book=2, to_book=third)]
+    told = await asyncio.gather(*(caller.post("/v1/book-transfers", one, key="k") for one in asked * 2))
+    assert sorted(answer.status_code for answer in told) == [201, 201, 422, 422]
+    assert {a.json()["code"] for a in told if a.status_code == 422} == {"idempotency_mismatch"}
+    (wallet,) = (await caller.get("/v1/accounts", book=str(third), prefix=WALLET)).json()["data"]
+    assert wallet["posted"] == 10
+
+
+async def test_a_refused_transfer_may_be_sent_again_with_its_key(api: Api, caller: Caller) -> None:
+    short = await caller.post("/v1/book-transfers", body(1001), key="k")
+    assert (short.status_code, short.json()["code"]) == (409, "insufficient_funds")
+    other = await caller.post("/v1/book-transfers", body(1), key="k")
+    assert (other.status_code, other.json()["code"]) == (422, "idempotency_mismatch")
+    await api.move(OPENING, WALLET, 1)
+    sent = await caller.post("/v1/book-transfers", body(1001), key="k")
+    assert (sent.status_code, sent.json()["state"]) == (201, "completed")
+
+
+async def test_books_are_summed_whatever_their_currencies_are_called(api: Api, caller: Caller) -> None:
+    await api.open(m.NewAccount("Assets:Gold", "XAU"), m.NewAccount("Equity:Gold", "XAU"))
+    await api.move("Assets:Gold", "Equity:Gold", 7, "XAU")
+    told = await caller.get("/v1/reports/consolidated-trial-balance")
+    assert told.status_code == 200, told.text
+    gold = [row for row in told.json()["rows"] if row["currency"] == "XAU"]
+    assert [(row["account"], row["debit"], row["credit"]) for row in gold] == [
+        ("Assets:Gold", 7, 0),
+        ("Equity:Gold", 0, 7),
+    ]

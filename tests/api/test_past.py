@@ -152,6 +152,11 @@ async def test_a_restatement_names_the_late_journals_page_by_page(api: Api) -> N
         ("/v1/accounts", {"after": "Assets:Bank"}, "query/after"),
         ("/v1/totals", {}, "query/prefix"),
         ("/v1/restatements", {"effective_as_of": "2026-11-22"}, "query/then"),
+        (
+            "/v1/restatements",
+            {"effective_as_of": "2026-11-22", "then": "0", "after": str(2**63 - 1)},
+            "query/after",
+        ),
     ],
 )
 async def test_a_point_in_time_that_is_none_is_refused(

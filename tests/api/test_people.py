@@ -7,6 +7,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
+from ledger import adjustments
+from ledger.acts import By
+from ledger.adjustments import Adjustment
+from ledger.model import Posting
 from tests.api.conftest import Api, Caller
 
 OPENING, WALLET = "Equity:Opening", "Liabilities:Customer:c1:Wallet"
@@ -116,7 +120,7 @@ async def test_what_cannot_be_proposed_is_refused(api: Api) -> None:
         (adjustment(on_closed="later"), "validation_failed"),
         (adjustment(person="ben"), "validation_failed"),
         (adjustment(postings=[same]), "invalid_entry"),
-        (adjustment(metadata={"adjustment.approver": "ben"}), "invalid_entry"),
+        (adjustment(metadata={"adjustment.approver": "ben"}), "validation_failed"),
     ):
         answer = await asha.post("/v1/adjustments", body)
         assert (answer.status_code, answer.json()["code"]) == (422, code), body
@@ -184,3 +188,24 @@ async def test_the_log_of_acts_is_paged_and_picked_from(api: Api) -> None:
     assert [(a["action"], a["subject"]) for a in rest["data"]] == [("adjustment_proposed", one["id"])]
     assert (await ben.get("/v1/acts", person=asha.client_id)).json()["data"] == rest["data"]
     assert len((await ben.get("/v1/acts", subject=one["id"])).json()["data"]) == 2
+
+
+async def test_adjustments_are_listed_whatever_their_currencies_are_called(api: Api) -> None:
+    asha, _, _ = await three(api)
+    async with api.deps.pool.connection() as conn:
+        gold = Adjustment((Posting(WALLET, OPENING, 7, "XAU"),))
+        await adjustments.propose(conn, 1, uuid4(), gold, By("ops", "as the CLI lets one", api.clock()))
+    listed = await asha.get("/v1/adjustments")
+    assert listed.status_code == 200, listed.text
+    (one,) = listed.json()["data"]
+    assert one["postings"] == [{"debit": WALLET, "credit": OPENING, "amount": 7, "currency": "XAU"}]
+    assert (await asha.get(f"/v1/adjustments/{one['id']}")).json() == one
+
+
+async def test_what_no_act_or_period_is_about_is_refused(api: Api) -> None:
+    asha = await api.caller(None)
+    assert (await asha.get("/v1/acts", subject="\0")).json()["errors"][0]["code"] == "not_printable"
+    for path in ("/v1/periods/close", "/v1/periods/reopenings"):
+        for day in ("0001-01-01", "1999-12-31", "2200-01-01", "9999-12-31"):
+            answer = await asha.post(path, {"through": day, "reason": "month end"})
+            assert (answer.status_code, answer.json()["code"]) == (422, "validation_failed"), day

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any
 
 from gateway.merchants import Merchant
+from ledger import model as m
+from ledger.books import create_book, open_accounts
 from tests.api.conftest import Api, Caller
 
 
@@ -172,3 +176,54 @@ async def test_another_merchants_hold_among_them_is_unknown(api: Api) -> None:
     answer = await stranger.post("/v1/holds/release", {"releases": [{"hold": hold}]})
     assert (answer.status_code, answer.json()["code"]) == (404, "hold_unknown")
     assert answer.json()["errors"][0]["pointer"] == "/releases/0"
+
+
+async def test_one_key_for_two_bodies_at_once_stands_for_one_of_them(api: Api) -> None:
+    """Of two books, so nothing but the key itself makes one wait for the other."""
+    async with api.deps.pool.connection() as conn:
+        second = await create_book(conn, name="second", now=api.clock())
+        accounts = [m.NewAccount(path, "INR") for path in ("Equity:Opening", "Equity:Other")]
+        await open_accounts(conn, second, accounts, now=api.clock())
+    await api.open(*accounts)
+    caller = await api.caller(None)
+    legs = [leg("Equity:Opening", "Equity:Other", 1)]
+    for key in ("k1", "k2", "k3"):
+        told = await asyncio.gather(
+            *(caller.post("/v1/transfers", {"book": b, "legs": legs}, key=key) for b in (1, second))
+        )
+        assert sorted(answer.status_code for answer in told) in ([201, 409], [201, 422])
+        codes = {answer.json().get("code") for answer in told} - {None}
+        assert codes <= {"idempotency_mismatch", "idempotency_in_flight"}
+
+
+async def test_a_key_claimed_meanwhile_gives_the_answer_or_says_why_there_is_none(api: Api) -> None:
+    merchant, payable, wallet, caller = await world(api)
+    body = {"legs": [leg(wallet, payable, 1)]}
+    secrets, before = api.deps.secrets, await available(caller, wallet)
+    path = "/v1/transfers"
+    same = secrets.request_hash("POST", path, json.dumps(body, separators=(",", ":")).encode())
+    once = {"k1": same, "k2": b"x" * 32}
+    async with api.deps.pool.connection() as conn:
+        for key, digest in once.items():
+            await conn.execute(
+                "INSERT INTO api.idempotency (caller, route, key, request_hash, created_at)"
+                " VALUES (%s, 'transfer', %s, %s, %s)",
+                (merchant.owner, key, digest, api.clock()),
+            )
+    told = [await caller.post(path, body, key=key) for key in once]
+    assert [(a.status_code, a.json()["code"]) for a in told] == [
+        (409, "idempotency_in_flight"),
+        (422, "idempotency_mismatch"),
+    ]
+    assert await available(caller, wallet) == before
+
+
+async def test_nobody_writes_metadata_that_tells_of_an_approval(api: Api) -> None:
+    _, payable, wallet, caller = await world(api)
+    for path, body in (
+        ("/v1/transfers", {"legs": [leg(wallet, payable, 1)]}),
+        ("/v1/holds", leg(wallet, payable, 1)),
+    ):
+        answer = await caller.post(path, body | {"metadata": {"adjustment.approver": "cli_x"}})
+        assert (answer.status_code, answer.json()["errors"][0]["code"]) == (422, "key_reserved")
+        assert (await caller.post(path, body | {"metadata": {"adjustment": "x"}})).status_code == 201

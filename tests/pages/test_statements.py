@@ -94,3 +94,16 @@ def test_a_statement_of_another_merchants_account_is_like_a_missing_one(
         for account in (f"Liabilities:Merchant:{other.owner}:Pending", "Liabilities:Merchant:nobody:Pending"):
             page.goto(f"/merchant/accounts/INR/{account}/statement?from=2026-11-01&to=2026-11-30&format=csv")
             expect(page.get_by_role("heading", level=1)).to_have_text("There is no such page")
+
+
+def test_an_account_in_no_currency_is_not_found(
+    shop: Shop, browser: Browser, merchant: Merchant, credentials: tuple[str, str]
+) -> None:
+    with looking(browser, shop.url) as page:
+        open_account(page, merchant, credentials)
+        account = f"Liabilities:Merchant:{merchant.owner}:Pending"
+        period = "statement?from=2026-11-01&to=2026-11-30&format=csv"
+        for currency in ("%00", "inr", "XYZ"):
+            for path in (account, f"{account}/{period}"):
+                told = page.request.get(f"{shop.url}/merchant/accounts/{currency}/{path}")
+                assert told.status == 404, path
