@@ -33,8 +33,6 @@ class Sheet(FPDF):
     def __init__(self, *, title: str, foot: str, made_at: datetime) -> None:
         super().__init__(format="A4")
         self._foot = foot
-        self._advances: dict[float, dict[str, float]] = {}  # mm, by size and character
-        self._advances: dict[float, dict[str, float]] = {}  # mm, by size and character
         self._advances: dict[float, dict[str, float]] = {}  # mm, by size and letter
         self.set_margins(MARGIN_MM, MARGIN_MM)
         self.set_auto_page_break(False)
@@ -64,7 +62,8 @@ class Sheet(FPDF):
     def wrapped(self, text: str, width: float) -> list[str]:
         """``text`` as lines of at most ``width`` in the current style; a longer word is broken where it must be.
 
-        The cost is linear in ``text``, whoever wrote it: each letter is measured once for each size of type.
+        Linear in ``text``, whoever wrote it: each letter is measured once for each size of type, a line once when it
+        is full.
         """
         lines, line, used = list[str](), "", 0.0
         for part, wide, space in self._parts(drawable(text), width):
@@ -72,31 +71,39 @@ class Sheet(FPDF):
                 lines.append(line)
                 line, used = "", 0.0
             line, used = line + part, used + wide + space
-        return [line.rstrip() for line in (*lines, line) if line.strip()]
+        full = (line.rstrip() for line in (*lines, line))
+        return [part for line in full if line for part in self._fitting(line, width)]
 
     def _parts(self, text: str, width: float) -> Iterator[tuple[str, float, float]]:
-        """Words, each with the space after it, and how wide the two are; the letters of a word that no line can
-        hold."""
+        """Words, each with the space after it, and the widths of both; the letters of a word no line can hold."""
         space = self._advance(" ")
         for word in text.split(" "):
-            wide = self._advance_of(word)
+            letters = [(letter, self._advance(letter)) for letter in _letters(word)]
+            wide = sum(advance for _, advance in letters)
             if wide > width:
-                for cluster in _clusters(word):
-                    yield cluster, self._advance_of(cluster), 0.0
+                yield from ((letter, advance, 0.0) for letter, advance in letters)
                 yield " ", 0.0, space
             else:
                 yield f"{word} ", wide, space
 
-    def _advance_of(self, text: str) -> float:
-        # Letters that join take no more room than apart, so that the sum bounds what is drawn.
-        return sum(map(self._advance, text))
+    def _fitting(self, line: str, width: float) -> Iterator[str]:
+        """``line``, in halves where letters that belong to no language are drawn wider together than apart."""
+        if is_shaped(line) and len(line) > 1 and self._width(line) > width:
+            middle = len(line) // 2
+            for half in (line[:middle].rstrip(), line[middle:].strip()):
+                yield from self._fitting(half, width)
+        elif line:
+            yield line
 
-    def _advance(self, character: str) -> float:
+    def _advance(self, letter: str) -> float:
         known = self._advances.setdefault(self.font_size_pt, {})
-        if character not in known:
-            self.set_text_shaping(False)
-            known[character] = self.get_string_width(character)
-        return known[character]
+        if letter not in known:
+            known[letter] = self._width(letter)
+        return known[letter]
+
+    def _width(self, text: str) -> float:
+        self._shape_for(text)
+        return self.get_string_width(text)
 
     def _shape_for(self, text: str) -> None:
         # Only where it is needed: it costs more than all the rest.
@@ -132,30 +139,6 @@ def _letters(word: str) -> Iterator[str]:
         letter += character
     if letter:
         yield letter
-
-
-def _clusters(word: str) -> Iterator[str]:
-    """Letters, each with the marks on it."""
-    cluster = ""
-    for character in word:
-        if cluster and not category(character).startswith("M"):
-            yield cluster
-            cluster = ""
-        cluster += character
-    if cluster:
-        yield cluster
-
-
-def _clusters(word: str) -> Iterator[str]:
-    """Letters, each with the marks on it."""
-    cluster = ""
-    for character in word:
-        if cluster and not category(character).startswith("M"):
-            yield cluster
-            cluster = ""
-        cluster += character
-    if cluster:
-        yield cluster
 
 
 def drawable(text: str) -> str:
