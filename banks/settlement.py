@@ -29,6 +29,7 @@ __all__ = [
     "import_file",
     "parse",
     "parts",
+    "take_turn",
 ]
 
 _EXPECT = """\
@@ -60,8 +61,10 @@ SELECT bank, file_id, settled_on, currency, sha256, imported_at,
        captures, refunds, gross_captured, gross_refunded, cost, tax, net
 FROM banks.settlement_file WHERE book_id = %s AND bank = %s AND file_id = %s"""
 
-# Parts of one file come one after the other, so that each sees what the ones before said the file is.
-_TURN = "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))"
+# To update a row is to lock it, whether this session inserted it, another did, or it was there.
+_TURN = """\
+INSERT INTO banks.settlement_turn (bank, file_id) SELECT code, %s FROM banks.bank WHERE code = %s
+ON CONFLICT (bank, file_id) DO UPDATE SET file_id = excluded.file_id"""
 _OTHER_CONTENT = "SELECT FROM banks.settlement_file WHERE bank = %s AND file_id = %s AND sha256 <> %s LIMIT 1"
 
 
@@ -140,6 +143,15 @@ def expect(
     return Statement(_EXPECT, facts)
 
 
+async def take_turn(conn: AsyncConnection[Any], file: SettlementFile) -> None:
+    """Wait for every other import of a file of this id, of whatever book, to end; until the transaction does.
+
+    Parts of one file come one after the other, so that each sees what the ones before said the file is. Before any
+    book's lock: who waits here with one stops a book for as long as the other import takes.
+    """
+    await conn.execute(_TURN, [file.file_id, file.bank])
+
+
 async def import_file(
     conn: AsyncConnection[Any],
     book_id: int,
@@ -154,10 +166,11 @@ async def import_file(
     ``whole``: what ``file`` is this book's part of; None if it is all of it. All or nothing: raises
     ``SettlementRefused`` (with line and field) and leaves the transaction as it was. The same file again changes
     nothing and gives the first result. The settlement takes effect at the end of the file's day, or now if that day
-    is not over.
+    is not over. A caller that holds the book's lock has called ``take_turn`` before it took that.
     """
     await _check_header(conn, file, now)
     async with conn.transaction():
+        await take_turn(conn, file)
         all_of_it = Whole((book_id,), len(file.lines), file.totals.net)
         first = await _claim(conn, book_id, file, whole or all_of_it, now)
         if first is not None:
@@ -198,10 +211,9 @@ async def _check_header(conn: AsyncConnection[Any], file: SettlementFile, now: d
 async def _claim(
     conn: AsyncConnection[Any], book_id: int, file: SettlementFile, whole: Whole, now: datetime
 ) -> SettlementImport | None:
-    """Enter the file; None if it is ours to book. Waits for a concurrent import of the same file to end."""
+    """Enter the file; None if it is ours to book. In its turn."""
     header = _header(book_id, file)
     totals = {name: getattr(file.totals, name) for name in Totals.__dataclass_fields__}
-    await conn.execute(_TURN, [f"settlement {file.bank} {file.file_id}"])
     if (await conn.execute(_OTHER_CONTENT, [file.bank, file.file_id, file.sha256])).rowcount:
         raise SettlementRefused(1, "file_id", "was imported before with other content")
     of = {"books": list(whole.books), "file_lines": whole.lines, "file_net": whole.net, "imported_at": now}

@@ -17,7 +17,7 @@ from sqlalchemy import ARRAY, Text, any_, bindparam, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from banks.errors import SettlementRefused
-from banks.settlement import SettlementFile, SettlementImport, Whole, import_file, parse, parts
+from banks.settlement import SettlementFile, SettlementImport, Whole, import_file, parse, parts, take_turn
 from gateway import captures, doors, exchange, refunds, store, tables
 from gateway.core import Gateway, driver
 from gateway.doors import Step
@@ -83,6 +83,7 @@ async def _import_part(
 ) -> tuple[SettlementImport, int]:
     """A book's part in one transaction, and how many unknown outcomes it resolved; a rehearsal is rolled back."""
     async with gw.engine.connect() as conn:
+        await take_turn(await driver(conn), part)
         resolved = await _resolve(gw, conn, book_id, part)
         done = await import_file(
             await driver(conn), book_id, part, now=gw.clock(), random=gw.random, whole=whole

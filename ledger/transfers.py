@@ -57,6 +57,10 @@ _END = "SELECT ledger.end_transfer(%(book)s, %(id)s, %(seq)s, %(reason)s)"
 _SELECT = """
 SELECT transfer_id, book_id, to_book, account, to_account, amount, currency, side, sent_seq, state, end_seq, reason
   FROM ledger.transfer WHERE book_id = %s"""
+# Of what is to be carried only what names it: each is read by itself, so that one unreadable row stops no other.
+_DUE = """
+SELECT transfer_id, sent_seq FROM ledger.transfer
+ WHERE book_id = %s AND state = 'in_flight' AND sent_seq > %s ORDER BY sent_seq LIMIT %s"""
 
 
 class Side(StrEnum):
@@ -296,32 +300,33 @@ class Transfers:
     async def recover(self, *, page: int = 100) -> int:
         """Carry every transfer in flight, of every book; how many ended.
 
-        One that fails stays in flight and stops no other; the first failure is raised when all have been tried.
+        One that fails, even to be read, stays in flight and stops no other; the first failure is raised when all
+        have been tried.
         """
         async with self.connect() as conn:
             cursor = await conn.execute("SELECT book_id FROM ledger.book ORDER BY book_id")
             books = [row[0] for row in await cursor.fetchall()]
         states, failures = list[TransferState](), list[Exception]()
         for book_id in books:
-            async for found in self._due(book_id, page):
+            async for transfer_id in self._due(book_id, page):
                 try:
-                    states.append((await self.carry(book_id, found.transfer.id)).state)
+                    states.append((await self.carry(book_id, transfer_id)).state)
                 except (LedgerError, psycopg.Error) as error:
                     failures.append(error)
         if failures:
             raise failures[0]
         return sum(state is not TransferState.IN_FLIGHT for state in states)
 
-    async def _due(self, book_id: int, page: int) -> AsyncGenerator[TransferView]:
-        after, due = 0, list[TransferView]()
+    async def _due(self, book_id: int, page: int) -> AsyncGenerator[UUID]:
+        after, due = 0, list[tuple[UUID, int]]()
         while after == 0 or len(due) == page:
             async with self.connect() as conn:
-                due = await in_flight(conn, book_id, after_seq=after, limit=page)
-            for found in due:
-                yield found
+                due = await (await conn.execute(_DUE, [book_id, after, page])).fetchall()
+            for transfer_id, _ in due:
+                yield transfer_id
             if not due:
                 return
-            after = due[-1].sent_seq
+            after = due[-1][1]
 
     async def _receive(self, t: Transfer, from_name: str) -> Arrival:
         await self._open(t.to_book, clearing(from_name), t.currency)

@@ -61,6 +61,14 @@ CREATE TABLE banks.settlement_file (
 
 CREATE INDEX ON banks.settlement_file (bank, file_id);
 
+-- Whose turn it is with a file, whatever the book: who imports it locks its row before anything else. A row, not an
+-- advisory lock: of those anybody who may log in can name and hold any.
+CREATE TABLE banks.settlement_turn (
+  bank    text NOT NULL REFERENCES banks.bank,
+  file_id text NOT NULL,
+  PRIMARY KEY (bank, file_id)
+);
+
 CREATE TABLE banks.settlement_line (
   book_id    bigint NOT NULL,
   bank       text   NOT NULL,
@@ -112,4 +120,5 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON banks.settleme
 GRANT USAGE ON SCHEMA banks TO khata_app, khata_audit;
 GRANT SELECT ON ALL TABLES IN SCHEMA banks TO khata_app, khata_audit;
 GRANT INSERT ON banks.expected_item, banks.settlement_file, banks.settlement_line TO khata_app;
+GRANT INSERT, UPDATE ON banks.settlement_turn TO khata_app;
 GRANT USAGE ON SEQUENCE banks.reference TO khata_app;

@@ -19,7 +19,16 @@ CREATE TABLE ledger.transfer (
   PRIMARY KEY (book_id, transfer_id),
   CONSTRAINT transfer_books CHECK (to_book > 0 AND to_book <> book_id OR ledger.broken('KH032', 'transfer', 'transfer_books')),
   CONSTRAINT transfer_side CHECK (side IN ('debit', 'credit') OR ledger.broken('KH032', 'transfer', 'transfer_side')),
-  CONSTRAINT transfer_amount CHECK (amount > 0 OR ledger.broken('KH032', 'transfer', 'transfer_amount')),
+  -- As ledger.transfers.Transfer: a row it could not build would be carried by nobody.
+  CONSTRAINT transfer_accounts CHECK (
+    (account ~ '^(Assets|Liabilities|Equity|Income|Expenses)(:[A-Za-z0-9][A-Za-z0-9_-]*){1,7}$' AND account !~ '[^:]{65}'
+     AND to_account ~ '^(Assets|Liabilities|Equity|Income|Expenses)(:[A-Za-z0-9][A-Za-z0-9_-]*){1,7}$' AND to_account !~ '[^:]{65}'
+     AND length(account) <= 200 AND length(to_account) <= 200
+     AND NOT starts_with(account, 'Assets:Clearing:Book:') AND NOT starts_with(to_account, 'Assets:Clearing:Book:'))
+    OR ledger.broken('KH032', 'transfer', 'transfer_accounts')),
+  CONSTRAINT transfer_amount CHECK (
+    amount BETWEEN 1 AND 1000000000000000 OR ledger.broken('KH032', 'transfer', 'transfer_amount')),
+  CONSTRAINT transfer_currency CHECK (currency ~ '^[A-Z]{3}$' OR ledger.broken('KH032', 'transfer', 'transfer_currency')),
   CONSTRAINT transfer_state CHECK (
     state IN ('in_flight', 'completed', 'returned') OR ledger.broken('KH032', 'transfer', 'transfer_state')),
   CONSTRAINT transfer_ended CHECK (
@@ -101,13 +110,20 @@ AS $$ DECLARE received bigint := ledger.transfer_journal(of_book, from_book, of_
   VALUES (of_book, from_book, of_transfer, received, why);
 END $$;
 
--- why null: it was received by journal seq of the receiving book, nothing is booked here. Else in the transaction of the
--- returning journal, which must be the end of it. False: it had ended already.
+-- It ends as the receiving book has answered. why null: it was received by journal seq of that book, nothing is booked
+-- here. Else in the transaction of the returning journal, which must be the end of it. False: it had ended already.
 CREATE FUNCTION ledger.end_transfer(of_book integer, of_transfer uuid, seq bigint, why text)
 RETURNS boolean LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 AS $$ DECLARE returned bigint := ledger.transfer_journal(of_book, of_book, of_transfer, 'returned'); BEGIN
   IF (returned IS NULL) <> (why IS NULL) THEN
     PERFORM ledger.refuse('KH034', format('transfer %s of book %s ends otherwise than its journals do', of_transfer, of_book));
+  END IF;
+  IF NOT EXISTS (
+    SELECT FROM ledger.transfer t
+      JOIN ledger.arrival a ON a.book_id = t.to_book AND a.from_book = t.book_id AND a.transfer_id = t.transfer_id
+     WHERE t.book_id = of_book AND t.transfer_id = of_transfer
+       AND CASE WHEN why IS NULL THEN a.received_seq = seq ELSE a.reason = why END) THEN
+    PERFORM ledger.refuse('KH034', format('transfer %s of book %s ends otherwise than was answered', of_transfer, of_book));
   END IF;
   UPDATE ledger.transfer
      SET state = CASE WHEN why IS NULL THEN 'completed' ELSE 'returned' END, end_seq = coalesce(returned, seq), reason = why

@@ -21,7 +21,15 @@ from ledger.errors import (
     StatementRefused,
     TransferUnknown,
 )
-from ledger.transfers import Side, TransferState, clearing, in_flight, suspense
+from ledger.transfers import (
+    LONGEST_PATH,
+    Side,
+    TransferState,
+    clearing,
+    in_flight,
+    returning,
+    suspense,
+)
 from tests.ledger.two_books import HERE, THERE, TwoBooks, two_books
 from tests.ledger.words import ESCROW, WALLET, fund, new_id, unit
 
@@ -231,21 +239,94 @@ CALLS = (
     ("record_arrival(%(there)s, %(here)s, %(done)s, 'refused')", "KH033"),
     ("record_arrival(%(there)s, %(there)s, %(new)s, 'refused')", "KH033"),
     ("end_transfer(%(here)s, %(done)s, NULL, 'refused')", "KH034"),
-    ("end_transfer(%(here)s, %(flying)s, NULL, NULL)", "KH032"),
+    ("end_transfer(%(here)s, %(flying)s, NULL, NULL)", "KH034"),
+    ("end_transfer(%(here)s, %(flying)s, 999999, NULL)", "KH034"),
+    ("end_transfer(%(here)s, %(new)s, 1, NULL)", "KH034"),
+    ("end_transfer(%(here)s, %(arrived)s, 999999, NULL)", "KH034"),
 )
 
 
 async def test_a_transfer_is_what_its_journals_say_and_nothing_else(books: TwoBooks) -> None:
-    done, flying = books.transfer(300), books.transfer(10)
+    done, flying, arrived = books.transfer(300), books.transfer(10), books.transfer(20)
     await books.send(done)
-    await books.only_send(flying)
-    given = {"here": books.here, "there": books.there, "new": new_id(), "done": done.id, "flying": flying.id}
+    for t in (flying, arrived):
+        await books.only_send(t)
+    await books.transfers._receive(arrived, books.names[0])  # pyright: ignore[reportPrivateUsage]
+    ids = {"new": new_id(), "done": done.id, "flying": flying.id, "arrived": arrived.id}
+    given = {"here": books.here, "there": books.there} | ids
     for call, sqlstate in CALLS:
         with pytest.raises(psycopg.DatabaseError) as refused:
             async with books.connect() as conn:
                 await conn.execute(f"SELECT ledger.{call}".encode(), given)
         assert refused.value.sqlstate == sqlstate, call
-    assert await books.transfers.recover() == 1
+    assert await books.transfers.recover() == 2
+
+
+async def test_nothing_goes_back_for_another_reason_than_the_receiving_book_gave(books: TwoBooks) -> None:
+    t = books.transfer(300, to_account=OTHER.replace("d", "gone"))
+    await books.only_send(t)
+    lying = returning(t, books.names[1], "account_frozen", WALLET, new_id())
+    for _ in ("not answered yet", "answered otherwise"):
+        refused = await books.writer(books.here).submit(lying)
+        assert isinstance(refused, StatementRefused)
+        assert refused.reason == "KH034"
+        await books.transfers._refuse(t, "account_unknown")  # pyright: ignore[reportPrivateUsage]
+    assert (await books.send(t)).reason == "account_unknown"
+    assert await books.posted(books.here) == 1000
+
+
+_LONGEST = f"Assets:{'x' * 64}:{'x' * 64}:{'x' * 63}"
+ROWS: tuple[tuple[dict[str, object], bool], ...] = (
+    ({"amount": 10**15, "account": _LONGEST, "to_account": _LONGEST}, True),
+    ({"amount": 10**15 + 1}, False),
+    ({"amount": 0}, False),
+    ({"currency": "rupee"}, False),
+    *(
+        ({name: path}, False)
+        for name in ("account", "to_account")
+        for path in ("nowhere at all", "Assets", f"Assets:{'x' * 65}", f"{_LONGEST}x", clearing(THERE))
+    ),
+)
+_INSERT = (
+    "INSERT INTO ledger.transfer (book_id, transfer_id, to_book, side, account, to_account, amount, currency, sent_seq)"
+    " VALUES (%(book)s, %(id)s, %(to_book)s, 'debit', %(account)s, %(to_account)s, %(amount)s, %(currency)s, 1)"
+)
+
+
+async def test_the_database_takes_the_rows_that_a_transfer_can_be_built_of(books: TwoBooks) -> None:
+    assert len(_LONGEST) == LONGEST_PATH
+    ends = {"book": books.here, "to_book": books.there, "id": new_id()}
+    async with await psycopg.AsyncConnection.connect(books.database.owner_dsn) as conn:
+        for terms, possible in ROWS:
+            row = {"account": WALLET, "to_account": WALLET, "amount": 5, "currency": "INR"} | terms
+            if possible:
+                books.transfer(**row)  # pyright: ignore[reportArgumentType]
+                await conn.execute(_INSERT, row | ends)
+            else:
+                with pytest.raises(InvalidEntry):
+                    books.transfer(**row)  # pyright: ignore[reportArgumentType]
+                with pytest.raises(psycopg.DatabaseError) as refused:
+                    await conn.execute(_INSERT, row | ends)
+                assert refused.value.sqlstate == "KH032", terms
+            await conn.rollback()
+
+
+async def test_a_row_that_cannot_be_read_stops_no_other_transfer(database: Database) -> None:
+    """Not even one that the rules would have kept out: here they are gone."""
+    async with two_books(database) as books:
+        async with await psycopg.AsyncConnection.connect(database.owner_dsn) as conn:
+            await conn.execute("ALTER TABLE ledger.transfer DROP CONSTRAINT transfer_accounts")
+        bad, good = books.transfer(5), books.transfer(7, book_id=books.there, to_book=books.here)
+        honest = await books.transfers.prepare(bad)
+        [record] = honest.statements
+        lying = m.Statement(record.sql, dict(record.params) | {"to_account": "nowhere at all"})
+        assert isinstance(await books.writer(books.here).submit(m.Unit(honest.journals, (lying,))), m.Posted)
+        for t in (books.transfer(6), good):
+            await books.only_send(t)
+        with pytest.raises(InvalidEntry):
+            await books.transfers.recover()
+        left = await books.rows("SELECT transfer_id FROM ledger.transfer WHERE state = 'in_flight'")
+        assert left == [(bad.id,)]
 
 
 CHANGES = (
