@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from gateway.core import Gateway, driver
+from functools import partial
+
+from gateway.core import Gateway
+from khata.each_book import each_book
 from ledger.rollups import books_to_roll_up, roll_up
 
 
 async def roll_up_books(gw: Gateway, limit: int) -> int:
     """At most ``limit`` spans of each book that has some, in a transaction of its own; how many spans they were."""
-    async with gw.engine.begin() as conn:
-        books = await books_to_roll_up(await driver(conn))
-    done = 0
-    for book_id in books:
-        async with gw.engine.begin() as conn:
-            done += await roll_up(await driver(conn), book_id, most_spans=limit)
-    return done
+    return await each_book(gw, "roll_up", books_to_roll_up, partial(roll_up, most_spans=limit))

@@ -103,6 +103,17 @@ class DatabaseRefused(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class JournalUnreadable(LedgerError):
+    """The journal's canonical line is none: somebody wrote it past this package. The audit tells what is wrong."""
+
+    code: ClassVar[str] = "journal_unreadable"
+    journal_seq: int
+
+    def __str__(self) -> str:
+        return f"the canonical line of journal {self.journal_seq} cannot be read"
+
+
+@dataclass(unsafe_hash=True)
 class NotInTransaction(LedgerError):
     """``post`` was given a connection that would commit each statement by itself: a bug of the caller."""
 

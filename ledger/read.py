@@ -16,7 +16,7 @@ import orjson
 from psycopg import AsyncConnection
 from psycopg.rows import class_row, scalar_row
 
-from ledger.errors import InvalidEntry
+from ledger.errors import InvalidEntry, JournalUnreadable
 from ledger.model import TYPE_BY_ROOT, AccountType
 
 
@@ -300,6 +300,14 @@ async def journal_by_id(
 
 
 def journal_view(row: tuple[Any, ...]) -> JournalView:
+    """Raises ``JournalUnreadable``."""
+    try:
+        return _journal_view(row)
+    except (KeyError, TypeError, AttributeError, ValueError):
+        raise JournalUnreadable(row[0]) from None
+
+
+def _journal_view(row: tuple[Any, ...]) -> JournalView:
     said = orjson.loads(row[8])
     postings = tuple(
         PostingView(p["debit"], p["credit"], int(p["amount"]), p["currency"], p["layer"], p.get("hold"))

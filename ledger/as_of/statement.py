@@ -95,8 +95,16 @@ WITH asked AS MATERIALIZED (
   SELECT coalesce(sum(CASE WHEN p.debit_account = account_id THEN amount ELSE -amount END), 0)::bigint AS debits
     FROM asked JOIN ledger.posting p ON p.book_id = %(book)s AND p.journal_seq = %(after)s
    WHERE p.line > %(line)s AND p.layer = 0 AND account_id IN (p.debit_account, p.credit_account)
+), cursor AS (
+  SELECT %(day)s::date IS NULL OR EXISTS (
+           SELECT FROM ledger.posting p JOIN ledger.journal j ON j.book_id = p.book_id AND j.seq = p.journal_seq
+            WHERE p.book_id = %(book)s AND p.journal_seq = %(after)s AND p.line = %(line)s AND p.journal_seq <= known
+              AND account_id IN (p.debit_account, p.credit_account) AND ledger.day_of(j.effective_at) = %(day)s
+         ) AS on_a_line
+    FROM asked
 )
-SELECT a.known, a.debit_normal, (SELECT debits FROM opening) - (SELECT debits FROM passed) AS opening,
+SELECT a.known, a.debit_normal, (SELECT on_a_line FROM cursor) AS on_a_line,
+       (SELECT debits FROM opening) - (SELECT debits FROM passed) AS opening,
        a.account_id = p.debit_account AS debit, e.day, p.journal_seq, p.line, p.debit_seq, p.credit_seq,
        p.amount, p.layer, j.id, j.kind, j.effective_at, j.recorded_at, j.canonical, c.path AS counter
   FROM asked a
@@ -123,7 +131,8 @@ async def statement(
     owner: str | None = None,
 ) -> EffectiveStatement | None:
     """Up to ``limit`` lines effective on the days ``first`` to ``last``; None when there is no such account, or it is
-    not ``owner``'s. Raises ``InvalidEntry`` for a cursor that is none."""
+    not ``owner``'s. Raises ``InvalidEntry`` for a cursor that is none, or not on a line of this
+    statement: of another account or other days, or not known then."""
     at = None if after is None else DayPosition.parse(after)
     if at is not None and not first <= at.day <= last:
         raise InvalidEntry("after", "a cursor of other days")
@@ -135,6 +144,8 @@ async def statement(
     rows = await fetch(conn, _STATEMENT.format(known=KNOWN), given)
     if not rows:
         return None
+    if not rows[0]["on_a_line"]:
+        raise InvalidEntry("after", "a cursor of another statement")
     opening = rows[0]["opening"] if rows[0]["debit_normal"] else -rows[0]["opening"]
     lines = _lines([row for row in rows[:limit] if row["id"]], opening)
     closing = lines[-1].posted if lines else opening

@@ -17,6 +17,8 @@ TERMS = "SELECT seq, term FROM ledger.term WHERE book_id = %(book)s ORDER BY seq
 _RUNS = "SELECT first, last FROM ledger.term_run WHERE book_id = %s ORDER BY last, first"
 _OWNERS = "SELECT path, currency, owner FROM ledger.account WHERE book_id = %s AND owner IS NOT NULL"
 
+_TERM_BYTES = 2000  # longer ones are left out (ledger.term_bytes)
+
 Owners = Mapping[tuple[str, str], str]
 
 
@@ -82,7 +84,9 @@ def terms_of(journal: Sequence[Any], owners: Owners) -> set[str] | None:
     """The terms of a row of ``JOURNALS``; None if its line says nothing (which another check names)."""
     said = lines.parse(journal[1])
     try:
-        return None if said is None else set(_terms(said, owners))
+        if said is None:
+            return None
+        return {term for term in _terms(said, owners) if len(term.encode()) <= _TERM_BYTES}
     except (KeyError, TypeError, AttributeError, ValueError):
         return None
 
@@ -94,7 +98,8 @@ def _terms(said: lines.Fields, owners: Owners) -> Iterator[str]:
     yield f"day:{said['effective_at'][:10]}"
     yield f"month:{said['effective_at'][:7]}"
     for key, value in said["metadata"].items():
-        yield f"meta:{key}={value}"
+        if isinstance(value, str):
+            yield f"meta:{key}={value}"
     for posting in said["postings"]:
         yield f"amount:{posting['currency']}:{abs(int(posting['amount']))}"
         for side in ("debit", "credit"):

@@ -7,6 +7,11 @@
 -- add to an account on their effective days up to and including its own; so a balance is a sum over the few spans
 -- that make up 1..K, of one row each, and over the account's lines after the last of them.
 --
+-- All sums are of 64 bits. Posted ones are parts of what ledger.balance has summed up in 64 bits, and none is negative.
+-- A pending one may count what was given back and not yet what it was given back from, or the reverse; at 10^15 a
+-- posting (posting_amount) more than 9,000 of the greatest holds of one account must stand on the wrong side of a day
+-- for it to leave 64 bits. Then roll_up and sums_as_of raise 22003; no sum is ever cut.
+--
 -- Rollups are made after the fact and never change: posting does not know of them, and a journal that is effective
 -- long ago costs what any other costs. Whatever has not been rolled up yet is read from the postings instead.
 

@@ -26,27 +26,43 @@ DO $$ DECLARE t text; BEGIN
   END LOOP;
 END $$;
 
--- The terms of the journals first..last. Effective days are UTC's; amounts are without their sign: what gives a
+-- The metadata that a canonical line states; of a line that is none, nothing: whoever may insert journals could write
+-- one, and must not keep the others from being found. The audit names it.
+CREATE FUNCTION ledger.metadata_of(canonical text) RETURNS jsonb LANGUAGE plpgsql IMMUTABLE
+AS $$ DECLARE stated jsonb; BEGIN
+  stated := canonical::jsonb -> 'metadata';
+  RETURN CASE jsonb_typeof(stated) WHEN 'object' THEN stated ELSE '{}' END;
+EXCEPTION WHEN data_exception OR program_limit_exceeded OR statement_too_complex THEN
+  RETURN '{}';
+END $$;
+
+-- The greatest term in bytes; no journal that Khata makes has a longer one. A row of the index could not hold it.
+CREATE FUNCTION ledger.term_bytes() RETURNS integer LANGUAGE sql IMMUTABLE RETURN 2000;
+
+-- The terms of the journals first..last, each once. Effective days are UTC's; amounts are without their sign: what gives a
 -- hold back is found as what placed it.
 CREATE FUNCTION ledger.terms_of(of_book integer, first bigint, last bigint) RETURNS TABLE (term text, seq bigint)
 LANGUAGE sql STABLE
 AS $$
-  SELECT t.term, j.seq
-    FROM ledger.journal j CROSS JOIN LATERAL (
-      SELECT unnest(ARRAY['kind:' || j.kind, 'source_type:' || j.source_type, 'source_event:' || j.source_event,
-                          'day:' || to_char(j.effective_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-                          'month:' || to_char(j.effective_at AT TIME ZONE 'UTC', 'YYYY-MM')])
-      UNION ALL
-      SELECT 'meta:' || m.key || '=' || m.value FROM jsonb_each_text(j.canonical::jsonb -> 'metadata') m) AS t(term)
-   WHERE j.book_id = of_book AND j.seq BETWEEN first AND last
-  UNION ALL
-  SELECT DISTINCT t.term, p.journal_seq
-    FROM ledger.posting p CROSS JOIN LATERAL (
-      SELECT 'amount:' || p.currency || ':' || abs(p.amount)
-      UNION ALL
-      SELECT 'owner:' || a.owner FROM unnest(ARRAY[p.debit_account, p.credit_account]) AS side(account_id)
-        JOIN ledger.account a ON a.book_id = of_book AND a.account_id = side.account_id AND a.owner IS NOT NULL) AS t(term)
-   WHERE p.book_id = of_book AND p.journal_seq BETWEEN first AND last
+  SELECT DISTINCT said.term, said.seq FROM (
+    SELECT t.term, j.seq
+      FROM ledger.journal j CROSS JOIN LATERAL (
+        SELECT unnest(ARRAY['kind:' || j.kind, 'source_type:' || j.source_type, 'source_event:' || j.source_event,
+                            'day:' || to_char(j.effective_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
+                            'month:' || to_char(j.effective_at AT TIME ZONE 'UTC', 'YYYY-MM')])
+        UNION ALL
+        SELECT 'meta:' || m.key || '=' || (m.value #>> '{}') FROM jsonb_each(ledger.metadata_of(j.canonical)) m
+         WHERE jsonb_typeof(m.value) = 'string') AS t(term)
+     WHERE j.book_id = of_book AND j.seq BETWEEN first AND last
+    UNION ALL
+    SELECT t.term, p.journal_seq
+      FROM ledger.posting p CROSS JOIN LATERAL (
+        SELECT 'amount:' || p.currency || ':' || abs(p.amount)
+        UNION ALL
+        SELECT 'owner:' || a.owner FROM unnest(ARRAY[p.debit_account, p.credit_account]) AS side(account_id)
+          JOIN ledger.account a ON a.book_id = of_book AND a.account_id = side.account_id AND a.owner IS NOT NULL) AS t(term)
+     WHERE p.book_id = of_book AND p.journal_seq BETWEEN first AND last) AS said
+   WHERE octet_length(said.term) <= ledger.term_bytes()
 $$;
 
 -- The number of the last journal that has its terms.
@@ -181,9 +197,9 @@ BEGIN
 END $$;
 
 REVOKE ALL ON ledger.term, ledger.term_run FROM PUBLIC;
-REVOKE ALL ON FUNCTION ledger.terms_of, ledger.indexed_through, ledger.index_journals, ledger.terms_in_use, ledger.periods,
+REVOKE ALL ON FUNCTION ledger.metadata_of, ledger.term_bytes, ledger.terms_of, ledger.indexed_through, ledger.index_journals, ledger.terms_in_use, ledger.periods,
   ledger.search FROM PUBLIC;
 GRANT SELECT ON ledger.term, ledger.term_run TO khata_app, khata_audit;
-GRANT EXECUTE ON FUNCTION ledger.terms_of, ledger.indexed_through, ledger.terms_in_use, ledger.periods, ledger.search
+GRANT EXECUTE ON FUNCTION ledger.metadata_of, ledger.term_bytes, ledger.terms_of, ledger.indexed_through, ledger.terms_in_use, ledger.periods, ledger.search
   TO khata_app, khata_audit;
 GRANT EXECUTE ON FUNCTION ledger.index_journals TO khata_app;

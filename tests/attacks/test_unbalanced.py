@@ -100,8 +100,8 @@ async def test_a_one_sided_posting_is_refused(scene: Scene, column: str) -> None
         await forged.insert(scene.app)
 
 
-@pytest.mark.parametrize("amount", [0, -5])
-async def test_a_zero_or_negative_amount_is_refused(scene: Scene, amount: int) -> None:
+@pytest.mark.parametrize("amount", [0, -5, 10**15 + 1, 2**63 - 1])
+async def test_a_zero_or_negative_or_enormous_amount_is_refused(scene: Scene, amount: int) -> None:
     with refused(POSTING, "posting_amount"):
         await (await scene.forge([Leg(WALLET, PENDING_B, amount)])).insert(scene.app)
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
+from structlog.testing import capture_logs
 
 from api.secrets import ApiSecrets
 from khata import indexing
 from khata.database import Database
+from khata.each_book import each_book
 from khata.jobs import job_app
 from khata.tamper.spans import small_spans
 from ledger.books import create_book, open_accounts
@@ -65,6 +68,26 @@ async def test_journals_of_every_book_get_their_terms_batch_by_batch(
         app = job_app(database.app_dsn, gw, ApiSecrets.derive(bytes(32)))
         await app.tasks["index_journals"](timestamp=0)
         assert await books_to_index(conn) == []
+
+
+async def test_a_book_that_fails_stops_no_other_and_one_that_stays_behind_is_told(database: Database) -> None:
+    async with gateway_on(database, Clock()) as (gw, _, _):
+        tried: list[int] = []
+
+        async def behind(conn: AsyncConnection[Any]) -> list[int]:
+            await conn.execute("SELECT 1")
+            return [1, 2, 3, 4]
+
+        async def batch(conn: AsyncConnection[Any], book_id: int) -> int:
+            tried.append(book_id)
+            if book_id < 3:
+                await conn.execute(b"SELECT 1 / 0" if book_id == 1 else b"no SQL")
+            return 4 - book_id
+
+        with capture_logs() as said, pytest.raises(psycopg.errors.DivisionByZero):
+            await each_book(gw, "work", behind, batch)
+        assert tried == [1, 2, 3, 4]
+        assert said == [{"event": "still_behind", "log_level": "warning", "work": "work", "book": 4}]
 
 
 async def test_complete_spans_of_every_book_are_rolled_up(database: Database) -> None:

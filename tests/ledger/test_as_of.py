@@ -249,3 +249,38 @@ def test_a_cursor_that_no_page_gave_is_refused(past: Past, cursor: str) -> None:
     asked = as_of.statement(past.conn, past.book_id, path, currency, first=TODAY, last=TODAY, after=cursor)
     with pytest.raises(InvalidEntry):
         past.run(asked)
+
+
+def test_a_cursor_of_another_statement_is_refused(past: Past) -> None:
+    """What it skips would be missing in the opening balance, or counted though it was not known."""
+    account = max(past.history.accounts, key=lambda a: len(page_of(past, a, limit=9).lines))
+    whole = page_of(past, account, limit=2)
+    assert whole.next is not None
+    cursor = as_of.DayPosition.parse(whole.next)
+    assert page_of(past, account, after=whole.next, known=cursor.journal_seq).opening == whole.closing
+    other = next(
+        a
+        for a in past.history.accounts
+        if cursor.journal_seq not in journals_of(page_of(past, a, limit=10**6))
+    )
+    for stranger, position, known in (
+        (account, cursor, cursor.journal_seq - 1),
+        (account, replace(cursor, day=cursor.day + timedelta(days=1)), None),
+        (account, replace(cursor, line=2**15 - 1), None),
+        (account, replace(cursor, journal_seq=2**62), None),
+        (other, cursor, None),
+    ):
+        with pytest.raises(InvalidEntry, match="another statement"):
+            page_of(past, stranger, after=str(position), known=known)
+
+
+def page_of(past: Past, account: tuple[str, str], **more: Any) -> as_of.EffectiveStatement:
+    """Of all days."""
+    days = {"first": TODAY - timedelta(days=500), "last": TODAY + timedelta(days=500)}
+    page = past.run(as_of.statement(past.conn, past.book_id, *account, **days, **more))
+    assert page is not None
+    return page
+
+
+def journals_of(page: as_of.EffectiveStatement) -> set[int]:
+    return {line.journal_seq for line in page.lines}

@@ -16,7 +16,11 @@ from hypothesis import strategies as st
 from psycopg import AsyncConnection
 
 from khata.database import Database
+from ledger.audit.report import Check, Tally
+from ledger.audit.terms import check_terms
+from ledger.errors import JournalUnreadable
 from ledger.search import EVERY, Amount, Query, books_to_index, index_journals, search
+from tests.attacks.raw import Leg, forge
 from tests.ledger.random_books import WALLETS, RandomBook
 from tests.ledger.words import ESCROW, FEES, NOW, PENDING_A, PENDING_B, WALLET, Book, fund, journal, pay
 
@@ -234,3 +238,86 @@ async def test_the_index_is_written_by_its_own_function_only(book: Book, table: 
             with pytest.raises(psycopg.DatabaseError) as refused:
                 await owner.execute(statement.format(table).encode())
             assert refused.value.sqlstate == "KH010"
+
+
+# ---------------------------------------------------------------- past this package
+
+
+LINES = {
+    "no JSON": "not json",
+    "nothing": "",
+    "not a number": '{"metadata":{"a":NaN}}',
+    "too deep": "[" * 10**6,
+    "no object": "[1]",
+    "nothing said": "{}",
+    "no character": '{"metadata":{"a":"\\u0000"}}',
+    "postings that are none": '{"description":"","metadata":{},"postings":[{"debit":5}]}',
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES)
+async def test_a_line_that_nobody_can_read_keeps_no_other_journal_from_being_found(
+    book: Book, line: str
+) -> None:
+    """Whoever may insert journals can write one; a page that would show it names it."""
+    await forge_between_two(book, {"canonical": line})
+    for _ in ("the tail", "the index"):
+        for amount, seq in ((1, 1), (2, 3)):
+            assert await numbers(book.conn, book.book_id, Query(amount=Amount(amount, "INR"))) == [seq]
+        with pytest.raises(JournalUnreadable) as unreadable:
+            await search(book.conn, book.book_id)
+        assert str(unreadable.value) == "the canonical line of journal 2 cannot be read"
+        await index_journals(book.conn, book.book_id)
+    assert book.book_id not in await books_to_index(book.conn)
+    assert await wrong_terms(book) == []
+
+
+METADATA = {
+    "a list": "[]",
+    "no text": '{"a":null,"b":1,"c":{"d":"e"},"f":"g"}',
+    "one term twice": '{"a=b":"c","a":"b=c","f":"g"}',
+    "a long term": '{"a":"' + Random(1).randbytes(4000).hex() + '","f":"g"}',
+}
+
+
+@pytest.mark.parametrize("metadata", METADATA.values(), ids=METADATA)
+async def test_what_cannot_be_a_term_is_none_and_the_rest_is_found(book: Book, metadata: str) -> None:
+    kind = Random(2).randbytes(4000).hex()  # longer than a row of the index may be
+    stated = {
+        "kind": kind,
+        "source": {"type": "forged", "event": "done"},
+        "effective_at": NOW.isoformat(),
+        "description": "",
+        "metadata": orjson.loads(metadata),
+        "postings": [
+            {"debit": ESCROW, "credit": WALLET, "amount": "7", "currency": "INR", "layer": "posted"}
+        ],
+    }
+    await forge_between_two(book, {"kind": kind, "canonical": orjson.dumps(stated).decode()})
+    expected = {
+        "amount": (Query(amount=Amount(7, "INR")), [2]),
+        "kind": (Query(kind=kind), []),
+        "metadata": (Query(metadata={"f": "g"}), [2] if "f" in metadata else []),
+        "everything": (EVERY, [3, 2, 1]),
+    }
+    for _ in ("the tail", "the index"):
+        for name, (query, seqs) in expected.items():
+            assert await numbers(book.conn, book.book_id, query) == seqs, name
+        await index_journals(book.conn, book.book_id)
+    assert book.book_id not in await books_to_index(book.conn)
+    assert await wrong_terms(book) == []
+
+
+async def forge_between_two(book: Book, row: dict[str, str]) -> None:
+    """Journal 2 of three, by raw SQL."""
+    await book.ok(fund(WALLET, 1))
+    forged = await forge(book.conn, book.book_id, [Leg(ESCROW, WALLET, 7)])
+    forged.journals[0] |= row
+    await forged.insert(book.conn)
+    await book.ok(fund(WALLET, 2))
+
+
+async def wrong_terms(book: Book) -> list[str]:
+    tally = Tally(Check("I10.terms", "Terms"))
+    await check_terms(book.conn, book.book_id, tally)
+    return [str(finding) for finding in tally.findings]
