@@ -48,9 +48,10 @@ def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
 
         del task
 
+    transfers = between_books(gw)  # one for all runs: it knows what it has tried in vain
     every(EVERY_SECOND, "recover", lambda: recovery.recover_due(gw, limit=BATCH))
     every(EVERY_SECOND, "expire_payments", lambda: recovery.expire_due(gw))
-    every(EVERY_SECOND, "carry_transfers", lambda: between_books(gw).recover())
+    every(EVERY_SECOND, "carry_transfers", lambda: transfers.recover(limit=BATCH))
     every(EVERY_SECOND, "expire_holds", lambda: expire_ledger_holds(gw, limit=BATCH))
     every(EVERY_SECOND, "index_journals", lambda: index_new_journals(gw))
     every(EVERY_SECOND, "roll_up_books", lambda: roll_up_books(gw, limit=BATCH))

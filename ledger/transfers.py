@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 from uuid import UUID
@@ -20,6 +20,7 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
+from ledger.back_off import BackOff
 from ledger.books import open_accounts
 from ledger.errors import (
     BookUnknown,
@@ -258,6 +259,7 @@ class Transfers:
     connect: Callable[[], AbstractAsyncContextManager[AsyncConnection[Any]]]
     ids: Callable[[], UUID]
     clock: Clock
+    back_off: BackOff = field(default_factory=BackOff, compare=False)
 
     async def send(self, t: Transfer, description: str = "") -> TransferView | Refusal:
         """Send and carry to its end. The same transfer again gives it as it stands.
@@ -297,27 +299,41 @@ class Transfers:
         async with self.connect() as conn:
             return await known(conn, book_id, transfer_id)
 
-    async def recover(self, *, page: int = 100) -> int:
-        """Carry every transfer in flight, of every book; how many ended.
+    async def recover(self, *, limit: int | None = None, page: int = 100) -> int:
+        """Carry the transfers in flight of every book, the oldest first, at most ``limit``; how many ended.
 
         One that fails, even to be read, stays in flight and stops no other; the first failure is raised when all
-        have been tried.
+        have been tried. What stays is left alone for a while by this object: a second, then twice as long each time.
         """
+        self.back_off.forget(self.clock())
+        ended, failures = 0, list[Exception]()
+        for which in await self._due(limit, page):
+            try:
+                if (await self.carry(*which)).state is not TransferState.IN_FLIGHT:
+                    ended += 1
+                    continue
+            except (LedgerError, psycopg.Error) as error:
+                failures.append(error)
+            self.back_off.in_vain(which, self.clock())
+        if failures:
+            raise failures[0]
+        return ended
+
+    async def _due(self, limit: int | None, page: int) -> list[tuple[int, UUID]]:
+        """What to carry, by sending book and id."""
         async with self.connect() as conn:
             cursor = await conn.execute("SELECT book_id FROM ledger.book ORDER BY book_id")
             books = [row[0] for row in await cursor.fetchall()]
-        states, failures = list[TransferState](), list[Exception]()
+        now, due = self.clock(), list[tuple[int, UUID]]()
         for book_id in books:
-            async for transfer_id in self._due(book_id, page):
-                try:
-                    states.append((await self.carry(book_id, transfer_id)).state)
-                except (LedgerError, psycopg.Error) as error:
-                    failures.append(error)
-        if failures:
-            raise failures[0]
-        return sum(state is not TransferState.IN_FLIGHT for state in states)
+            async for transfer_id in self._in_flight(book_id, page):
+                if len(due) == limit:
+                    return due
+                if self.back_off.due((book_id, transfer_id), now):
+                    due.append((book_id, transfer_id))
+        return due
 
-    async def _due(self, book_id: int, page: int) -> AsyncGenerator[UUID]:
+    async def _in_flight(self, book_id: int, page: int) -> AsyncGenerator[UUID]:
         after, due = 0, list[tuple[UUID, int]]()
         while after == 0 or len(due) == page:
             async with self.connect() as conn:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from uuid import UUID
 
 import psycopg
@@ -228,6 +229,36 @@ async def test_recovery_goes_through_every_page_and_one_that_fails_stops_no_othe
         assert [found.transfer.id for found in await in_flight(conn, books.here)] == [bad]
     assert await books.transfers.recover(page=3) == 1
     assert await books.transfers.recover() == 0
+
+
+async def test_what_stays_in_flight_waits_ever_longer_and_leaves_its_turn_to_the_others(
+    books: TwoBooks,
+) -> None:
+    stuck, younger = books.transfer(1), books.transfer(2)
+    for t in (stuck, younger):
+        await books.only_send(t)
+    transfers, tried = books.transfers, list[UUID]()
+    carry = transfers.carry
+
+    async def failing(book_id: int, transfer_id: UUID) -> object:
+        tried.append(transfer_id)
+        if transfer_id == stuck.id:
+            raise LedgerUnavailable
+        return await carry(book_id, transfer_id)
+
+    object.__setattr__(transfers, "carry", failing)
+    with pytest.raises(LedgerUnavailable):
+        await transfers.recover(limit=1)
+    assert await transfers.recover(limit=1) == 1
+    assert tried == [stuck.id, younger.id]
+    for wait in (1, 2, 4, 8):
+        books.clock_at += timedelta(seconds=wait - 0.5)
+        assert await transfers.recover() == 0
+        books.clock_at += timedelta(seconds=0.5)
+        with pytest.raises(LedgerUnavailable):
+            await transfers.recover()
+    assert tried == [stuck.id, younger.id] + [stuck.id] * 4
+    assert await books.transfers.recover() == 1  # another process has its own waits
 
 
 # ---------------------------------------------------------------- the database's own rules
