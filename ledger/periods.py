@@ -19,9 +19,17 @@ from psycopg.rows import class_row
 
 from ledger.acts import By
 from ledger.as_of import AsOf, trial_balance
-from ledger.errors import PeriodAlreadyClosed, PeriodNotClosed, PeriodNotOver, ReopeningOutdated
+from ledger.errors import (
+    InvalidEntry,
+    PeriodAlreadyClosed,
+    PeriodNotClosed,
+    PeriodNotOver,
+    ReopeningOutdated,
+)
 from ledger.proposals import Kind, Proposal, call, decide, find, found, lock_book, propose, to_decide
 from ledger.read import TrialBalanceRow
+
+FIRST_DAY = date(1900, 1, 1)  # of the ledger's calendar, as its columns check it
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +80,10 @@ def trial_balance_hash(book: str, head: int, through: date, rows: Iterable[Trial
 async def close(conn: AsyncConnection[Any], book_id: int, by: By, *, through: date) -> PeriodFact:
     """Close every day up to and including ``through``; the same close again is the one that stands.
 
-    Raises ``PeriodNotOver`` for a day that is not over by the book's clock, and
+    Raises ``PeriodNotOver`` for a day that is not over by the book's clock, ``InvalidEntry`` for one before 1900, and
     ``PeriodAlreadyClosed``: a close never goes back.
     """
+    _check_day(through)
     await lock_book(conn, book_id, now=by.now)
     name, head, clock, closed_through = await _book(conn, book_id)
     last = next(iter(await facts(conn, book_id, limit=1)), None)
@@ -106,8 +115,10 @@ async def propose_reopening(
 ) -> Proposal:
     """Propose that the book be closed through ``through`` only (None: not at all).
 
-    Raises as ``proposals.propose``, and ``PeriodNotClosed``.
+    Raises as ``proposals.propose``, ``PeriodNotClosed``, and ``InvalidEntry`` for a day before 1900.
     """
+    if through is not None:
+        _check_day(through)
     await lock_book(conn, book_id, now=by.now)
     known = await find(conn, book_id, Kind.REOPENING, proposal_id)
     if known is None:
@@ -118,6 +129,11 @@ async def propose_reopening(
     else:  # a replay must say the same again, whatever has become of the book since
         content = {**known.content, "through": None if through is None else through.isoformat()}
     return await propose(conn, book_id, Kind.REOPENING, proposal_id, content, by)
+
+
+def _check_day(through: date) -> None:
+    if through < FIRST_DAY:
+        raise InvalidEntry("through", f"before {FIRST_DAY}")
 
 
 def _reopening(closed_through: date, through: date | None) -> dict[str, Any]:

@@ -38,10 +38,13 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
+    """``number``: of the act that gave it."""
+
     approved: bool
     person: str
     reason: str
     decided_at: datetime
+    number: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,7 @@ class Proposal:
 
 _FIND = """
 SELECT p.proposal_id, p.kind, p.content, p.reason, p.proposer, p.proposed_at, p.act,
-       v.approved, v.person, v.reason AS verdict_reason, v.decided_at, j.seq
+       v.approved, v.person, v.reason AS verdict_reason, v.decided_at, v.act AS verdict_act, j.seq
   FROM ledger.proposal p
   LEFT JOIN ledger.verdict v ON v.book_id = p.book_id AND v.proposal_id = p.proposal_id
   LEFT JOIN ledger.journal j ON v.approved AND j.book_id = p.book_id AND j.source_id = p.proposal_id::text
@@ -115,7 +118,9 @@ def _proposal(row: dict[str, Any]) -> Proposal:
         proposer=row["proposer"],
         proposed_at=row["proposed_at"],
         number=row["act"],
-        verdict=Verdict(row["approved"], row["person"], row["verdict_reason"], row["decided_at"])
+        verdict=Verdict(
+            row["approved"], row["person"], row["verdict_reason"], row["decided_at"], row["verdict_act"]
+        )
         if decided
         else None,
         journal_seq=row["seq"],

@@ -25,6 +25,7 @@ from api.schemas.holds import InBook
 from api.schemas.ledger import BookQuery, Number, PageSize
 from ledger.acts import LONGEST_REASON, Act
 from ledger.adjustments import MAX_POSTINGS, Adjustment
+from ledger.errors import InvalidEntry
 from ledger.model import OnClosed, Posting
 from ledger.periods import PeriodFact
 from ledger.proposals import Proposal, Verdict
@@ -111,6 +112,9 @@ class ActsQuery(BookQuery):
 
 
 class VerdictEntry(View):
+    """`number`: of its act."""
+
+    number: int
     approved: bool
     person: Person
     reason: str
@@ -119,6 +123,7 @@ class VerdictEntry(View):
     @classmethod
     def of(cls, verdict: Verdict) -> Self:
         return cls.model_construct(
+            number=verdict.number,
             approved=verdict.approved,
             person=verdict.person,
             reason=verdict.reason,
@@ -151,7 +156,10 @@ def _said(proposal: Proposal) -> dict[str, Any]:
 
 
 class AdjustmentEntry(_ProposalEntry):
-    """`journal_seq`: the journal that was booked with the approval."""
+    """`journal_seq`: the journal that was booked with the approval.
+
+    `unreadable`: why what was proposed is no adjustment; nothing of it is shown then, and it can only be rejected.
+    """
 
     postings: list[AdjustmentPosting]
     description: str
@@ -159,10 +167,26 @@ class AdjustmentEntry(_ProposalEntry):
     effective_at: Instant | None
     on_closed: Literal["refuse", "first_open_day"]
     journal_seq: int | None
+    unreadable: str | None
 
     @classmethod
     def of(cls, proposal: Proposal) -> Self:
-        adjustment = Adjustment.of(proposal.content)
+        try:
+            return cls._of(proposal, Adjustment.of(proposal.content))
+        except InvalidEntry as error:  # written past this code: it must not hide the others
+            return cls.model_construct(
+                **_said(proposal),
+                postings=[],
+                description="",
+                metadata={},
+                effective_at=None,
+                on_closed="refuse",
+                journal_seq=proposal.journal_seq,
+                unreadable=str(error),
+            )
+
+    @classmethod
+    def _of(cls, proposal: Proposal, adjustment: Adjustment) -> Self:
         postings = [
             AdjustmentPosting.model_construct(
                 debit=p.debit, credit=p.credit, amount=p.amount, currency=p.currency
@@ -177,6 +201,7 @@ class AdjustmentEntry(_ProposalEntry):
             effective_at=adjustment.effective_at,
             on_closed=adjustment.on_closed.value,
             journal_seq=proposal.journal_seq,
+            unreadable=None,
         )
 
 

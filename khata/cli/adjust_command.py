@@ -29,6 +29,7 @@ from khata.database import Database
 from ledger import adjustments, proposals
 from ledger.acts import By
 from ledger.adjustments import Adjustment
+from ledger.errors import InvalidEntry
 from ledger.model import OnClosed, Posting
 from ledger.proposals import Kind, Proposal
 from ledger.search import Amount
@@ -140,7 +141,14 @@ def list_(every: bool, limit: int, book: str | None, as_json: bool) -> None:
         return
     table = Table("id", "status", "debit", "credit", "amount", "proposed by", "reason")
     for p in found:
-        for n, posting in enumerate(Adjustment.of(p.content).postings):
+        try:
+            postings = Adjustment.of(p.content).postings
+        except InvalidEntry as error:  # written past this code: it must not hide the others
+            table.add_row(
+                str(p.id), p.status, Text(f"no adjustment: {error}"), "", "", Text(p.proposer), Text(p.reason)
+            )
+            continue
+        for n, posting in enumerate(postings):
             head = (str(p.id), p.status) if n == 0 else ("", "")
             tail = (Text(p.proposer), Text(p.reason)) if n == 0 else ("", "")
             amount = f"{major(posting.amount, posting.currency)} {posting.currency}"

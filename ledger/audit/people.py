@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from hashlib import sha256
 from typing import Any, NamedTuple
 
@@ -104,8 +105,8 @@ class _Decided:
     """An approved adjustment, until its journal is seen."""
 
     content: Fields
-    proposer: str
-    approver: str
+    proposed_act: int
+    approved_act: int
     booked: bool = False
 
 
@@ -115,6 +116,7 @@ async def check_people(conn: AsyncConnection[Any], book_id: int, tally: Tally) -
     verdicts = await load_rows(conn, _VERDICTS, book_id)
     for row in proposals:
         row["content_hash"] = sha256(row["content"].encode()).hexdigest()
+        _check_content(tally, book_id, row)
     proposed = {a.act: Expected(a.key, _proposal(a)) for a in await load_acts(conn, book_id, _PROPOSED)}
     decided = {a.act: Expected(a.key, _verdict(a)) for a in await load_acts(conn, book_id, _DECIDED)}
     check_rows(tally, book_id, "proposal", proposals, proposed)
@@ -126,7 +128,7 @@ async def check_people(conn: AsyncConnection[Any], book_id: int, tally: Tally) -
         _check_verdict(tally, book_id, verdict, proposal)
         if proposal is not None and verdict["approved"] and proposal["kind"] == "adjustment":
             content = lines.parse(proposal["content"].encode()) or {}
-            approved[verdict["proposal_id"]] = _Decided(content, proposal["proposer"], verdict["person"])
+            approved[verdict["proposal_id"]] = _Decided(content, proposal["act"], verdict["act"])
     await _check_journals(conn, book_id, tally, approved)
 
 
@@ -138,6 +140,51 @@ def _proposal(act: Act) -> Fields:
         "proposer": act.person,
         "proposed_at": act.recorded_at,
     }
+
+
+def _check_content(tally: Tally, book_id: int, proposal: Fields) -> None:
+    """Of open ones, too: what is asked for can be read, and booked as it stands."""
+    content = lines.parse(proposal["content"].encode()) or {}
+    right = _is_adjustment(content) if proposal["kind"] == "adjustment" else _is_reopening(content)
+    if not right:
+        key: Key = {"book_id": book_id, "proposal_id": proposal["proposal_id"]}
+        tally.find("proposal", key, "content", proposal["content"], f"that of kind {proposal['kind']}")
+
+
+def _is_adjustment(content: Fields) -> bool:
+    at, metadata, postings = (content.get(name) for name in ("effective_at", "metadata", "postings"))
+    return (
+        isinstance(content.get("description"), str)
+        and (isinstance(at, str) or (at is None and "effective_at" in content))
+        and isinstance(metadata, dict)
+        and all(isinstance(value, str) for value in metadata.values())
+        and content.get("on_closed") in ("refuse", "first_open_day")
+        and isinstance(postings, list)
+        and postings != []
+        and all(_is_posting(posting) for posting in postings)
+    )
+
+
+def _is_posting(posting: object) -> bool:
+    return isinstance(posting, dict) and all(
+        isinstance(posting.get(name), str) for name in ("amount", "credit", "currency", "debit", "layer")
+    )
+
+
+def _is_reopening(content: Fields) -> bool:
+    through = content.get("through")
+    return day_of(content.get("closed_through")) is not None and (
+        day_of(through) is not None or (through is None and "through" in content)
+    )
+
+
+def day_of(text: object) -> date | None:
+    """A day of the ledger's calendar, 1900 up to 8999; None for what is none, such as PostgreSQL's -infinity."""
+    try:
+        day = date.fromisoformat(text) if isinstance(text, str) else None
+    except ValueError:
+        return None
+    return day if day is not None and 1900 <= day.year < 9000 else None
 
 
 def _verdict(act: Act) -> Fields:
@@ -184,14 +231,17 @@ async def _check_journals(
 
 def _booked(decided: _Decided, said: Fields) -> Fields:
     """What the journal's line must say."""
-    people = {"adjustment.approver": decided.approver, "adjustment.proposer": decided.proposer}
+    acts = {
+        "adjustment.approved_act": str(decided.approved_act),
+        "adjustment.proposed_act": str(decided.proposed_act),
+    }
     wanted = decided.content
     metadata = wanted.get("metadata")
     asked = wanted.get("effective_at") or said.get("recorded_at")
     moved = wanted.get("on_closed") == "first_open_day" and "requested_effective_at" in said
     return {
         "description": wanted.get("description"),
-        "metadata": (metadata if isinstance(metadata, dict) else {}) | people,
+        "metadata": (metadata if isinstance(metadata, dict) else {}) | acts,
         "postings": wanted.get("postings"),
         ("requested_effective_at" if moved else "effective_at"): asked,
     }

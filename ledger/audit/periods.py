@@ -4,14 +4,14 @@ in a period that was closed when it was recorded."""
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import date
+from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
 from psycopg import AsyncConnection
 
 from ledger.audit import lines
-from ledger.audit.people import Act, Expected, Fields, check_rows, load_acts, load_rows
+from ledger.audit.people import Act, Expected, Fields, check_rows, day_of, load_acts, load_rows
 from ledger.audit.report import FINDINGS_KEPT, Key, Tally
 
 _BOOK = "SELECT name, closed_through::text, head FROM ledger.book WHERE book_id = %s"
@@ -69,7 +69,7 @@ async def check_periods(conn: AsyncConnection[Any], book_id: int, tally: Tally) 
         if closed_through != last:
             tally.find("book", {"book_id": book_id}, "closed_through", closed_through, last)
         _check_order(tally, book_id, facts, head)
-        await _check_trial_balances(conn, book_id, name, [f for f in facts if f["action"] == "close"], tally)
+        await _check_trial_balances(conn, book_id, name, facts, tally)
     await _check_late(conn, book_id, tally)
 
 
@@ -93,6 +93,8 @@ def _check_order(tally: Tally, book_id: int, facts: Sequence[Fields], head: int)
     for fact in facts:
         key: Key = {"book_id": book_id, "fact": fact["fact"]}
         day = fact["through"] or ""
+        if day and day_of(day) is None:
+            tally.find("period_fact", key, "through", day, "a day from 1900 up to 8999")
         if (day > through) != (fact["action"] == "close"):
             tally.find("period_fact", key, "through", day, f"another side of {through or 'nothing'}")
         if fact["action"] == "close" and day >= fact["recorded_at"][:10]:
@@ -103,22 +105,20 @@ def _check_order(tally: Tally, book_id: int, facts: Sequence[Fields], head: int)
 
 
 async def _check_trial_balances(
-    conn: AsyncConnection[Any], book_id: int, book: str, closes: Sequence[Fields], tally: Tally
+    conn: AsyncConnection[Any], book_id: int, book: str, facts: Sequence[Fields], tally: Tally
 ) -> None:
-    seqs = sorted({f["head"] + 1 for f in closes})  # a bucket ends before its bound
-    days = sorted({date.fromisoformat(f["through"]) for f in closes if f["through"]})
-    if not closes or not days:
+    closes = [(f, day) for f in facts if f["action"] == "close" and (day := day_of(f["through"])) is not None]
+    seqs = sorted({f["head"] + 1 for f, _ in closes})  # a bucket ends before its bound
+    days = sorted({day for _, day in closes})
+    if not closes:
         return
     cursor = await conn.execute(
-        _SUMS, {"book": book_id, "seqs": seqs, "days": [date.fromordinal(d.toordinal() + 1) for d in days]}
+        _SUMS, {"book": book_id, "seqs": seqs, "days": [day + timedelta(days=1) for day in days]}
     )
     sums = await cursor.fetchall()
-    for fact in closes:
+    for fact, day in closes:
         key: Key = {"book_id": book_id, "fact": fact["fact"]}
-        if fact["through"] is None:
-            continue
-        seq_buckets = seqs.index(fact["head"] + 1)
-        day_buckets = days.index(date.fromisoformat(fact["through"]))
+        seq_buckets, day_buckets = seqs.index(fact["head"] + 1), days.index(day)
         balances: dict[tuple[str, str], int] = {}
         for path, currency, of_seq, of_day, amount in sums:
             if of_seq <= seq_buckets and of_day <= day_buckets:
@@ -154,6 +154,9 @@ async def _check_late(conn: AsyncConnection[Any], book_id: int, tally: Tally) ->
         if through is None or not isinstance(requested, str) or requested[:10] > through:
             tally.find("journal", key, "requested_effective_at", requested, "in a period that was closed")
             continue
-        opened = f"{date.fromordinal(date.fromisoformat(through).toordinal() + 1)}T00:00:00.000000Z"
+        closed = day_of(through)
+        if closed is None:
+            continue  # its fact is named
+        opened = f"{closed + timedelta(days=1)}T00:00:00.000000Z"
         if effective_at != opened:
             tally.find("journal", key, "effective_at", effective_at, opened)

@@ -30,6 +30,8 @@ CREATE TABLE ledger.book (
                  CONSTRAINT book_clock CHECK (recorded_at BETWEEN '1900-01-01Z' AND '9000-01-01Z'
                                               OR ledger.broken('KH014', 'book', 'book_clock')),
   closed_through date
+                 CONSTRAINT book_closed_through CHECK ((closed_through BETWEEN '1900-01-01' AND '9000-01-01') IS NOT FALSE
+                                                       OR ledger.broken('KH014', 'book', 'book_closed_through'))
 ) WITH (fillfactor = 50);
 
 CREATE TABLE ledger.account (
@@ -149,9 +151,7 @@ CREATE TABLE ledger.posting (
   hold_id          uuid,
   PRIMARY KEY (book_id, journal_seq, line),
   CONSTRAINT posting_sides CHECK (debit_account <> credit_account OR ledger.broken('KH015', 'posting', 'posting_sides')),
-  CONSTRAINT posting_amount CHECK (amount BETWEEN 1 AND 1000000000000000
-                                   -- what is given back at once may have been placed and increased many times
-                                   OR (amount < 0 AND layer = 1 AND hold_action >= 2)
+  CONSTRAINT posting_amount CHECK (amount > 0 OR (amount < 0 AND layer = 1 AND hold_action >= 2)
                                    OR ledger.broken('KH015', 'posting', 'posting_amount')),
   CONSTRAINT posting_currency CHECK (currency <> '' OR ledger.broken('KH015', 'posting', 'posting_currency')),
   CONSTRAINT posting_line CHECK (line > 0 OR ledger.broken('KH015', 'posting', 'posting_line')),

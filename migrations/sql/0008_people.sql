@@ -124,7 +124,11 @@ AS $$ DECLARE line text := ledger.jcs(wanted); number bigint; BEGIN
   IF EXISTS (SELECT FROM ledger.proposal WHERE book_id = of_book AND proposal_id = of_proposal) THEN
     PERFORM ledger.refuse('KH026', format('there is a proposal %s already', of_proposal));
   END IF;
-  IF of_kind = 'reopening' THEN PERFORM ledger.check_reopening(of_book, wanted); END IF;
+  IF of_kind = 'adjustment' THEN
+    PERFORM ledger.check_adjustment(wanted);
+  ELSIF of_kind = 'reopening' THEN
+    PERFORM ledger.check_reopening(of_book, wanted);
+  END IF;
   INSERT INTO ledger.proposal (book_id, proposal_id, kind, content, reason, proposer, proposed_at, act)
   SELECT of_book, of_proposal, of_kind, line, why, who, recorded_at, number FROM ledger.book WHERE book_id = of_book;
 END $$;
@@ -152,17 +156,41 @@ END $$;
 
 -- ---------------------------------------------------------------- adjustments
 
--- A journal of kind "adjustment", or with such a source key, is booked as it was approved or not at all.
-CREATE FUNCTION ledger.adjustment_booked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-AS $$ DECLARE wanted jsonb; asked text; open_from text; booked jsonb; said jsonb; BEGIN
-  SELECT p.content::jsonb || jsonb_build_object('metadata', p.content::jsonb -> 'metadata' || jsonb_build_object(
-           'adjustment.approver', v.person, 'adjustment.proposer', p.proposer))
-    INTO wanted FROM ledger.proposal p JOIN ledger.verdict v USING (book_id, proposal_id)
+-- What is proposed has the form of an adjustment (ledger/adjustments.py); whether the ledger takes its journal is judged
+-- when it is approved. Every type is asked for by name: a filter that meets an array looks at what is in it.
+CREATE FUNCTION ledger.check_adjustment(wanted jsonb) RETURNS void LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN
+  IF (jsonb_typeof(wanted) = 'object' AND wanted @? '$ ? (
+        @.description.type() == "string"
+        && (@.effective_at.type() == "null" || @.effective_at.type() == "string" && @.effective_at like_regex
+            "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}[.][0-9]{6}Z$")
+        && @.metadata.type() == "object" && !exists(@.metadata.*.type() ? (@ != "string"))
+        && !exists(@.metadata.keyvalue() ? (@.key starts with "adjustment."))
+        && @.on_closed.type() == "string" && (@.on_closed == "refuse" || @.on_closed == "first_open_day")
+        && @.postings.type() == "array" && @.postings.size() >= 1 && @.postings.size() <= 100
+        && !exists(@.postings[*].type() ? (@ != "object")) && !exists(@.postings[*] ? (!(
+             @.debit.type() == "string" && @.credit.type() == "string"
+             && @.currency.type() == "string" && @.layer.type() == "string" && @.layer == "posted"
+             && @.amount.type() == "string" && @.amount like_regex "^[1-9][0-9]{0,15}$"))))') IS NOT TRUE THEN
+    PERFORM ledger.refuse('KH028', 'an adjustment says description, effective_at, metadata, on_closed and its postings');
+  ELSIF wanted @? '$.postings[*] ? (@.debit starts with "Assets:Clearing:Book:" || @.credit starts with "Assets:Clearing:Book:")' THEN
+    PERFORM ledger.refuse('KH028', 'only transfers book on clearing accounts between books');
+  END IF;
+END $$;
+
+-- A journal of kind "adjustment", or with such a source key, is booked as it was approved or not at all. It names the
+-- acts of the two people by number: a journal holds no name of a person.
+CREATE FUNCTION ledger.adjustment_booked() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
+AS $$ DECLARE wanted jsonb; acts jsonb; asked text; open_from text; booked jsonb; said jsonb; BEGIN
+  SELECT p.content::jsonb, jsonb_build_object('adjustment.approved_act', v.act::text, 'adjustment.proposed_act', p.act::text)
+    INTO wanted, acts FROM ledger.proposal p JOIN ledger.verdict v USING (book_id, proposal_id)
    WHERE p.book_id = NEW.book_id AND p.kind = 'adjustment' AND v.approved
      AND p.proposal_id = CASE WHEN NEW.source_id ~ '^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$' THEN NEW.source_id::uuid END;
   IF wanted IS NULL OR (NEW.kind, NEW.source_type, NEW.source_event) <> ('adjustment', 'adjustment', 'approved') THEN
     PERFORM ledger.refuse('KH028', format('book %s: no adjustment %s was approved', NEW.book_id, NEW.source_id));
   END IF;
+  PERFORM ledger.check_adjustment(wanted);
   -- Times are compared as the texts they are kept as: all of one length, so text order is time order.
   SELECT (closed_through + 1)::text || 'T00:00:00.000000Z' INTO open_from FROM ledger.book WHERE book_id = NEW.book_id;
   asked := coalesce(wanted ->> 'effective_at', ledger.rfc3339(NEW.recorded_at));
@@ -179,7 +207,7 @@ AS $$ DECLARE wanted jsonb; asked text; open_from text; booked jsonb; said jsonb
     said := NULL;
   END;
   IF (booked = wanted -> 'postings' AND ledger.rfc3339(NEW.effective_at) = asked AND NEW.reverses IS NULL
-      AND said -> 'description' = wanted -> 'description' AND said -> 'metadata' = wanted -> 'metadata') IS NOT TRUE THEN
+      AND said -> 'description' = wanted -> 'description' AND said -> 'metadata' = (wanted -> 'metadata') || acts) IS NOT TRUE THEN
     PERFORM ledger.refuse('KH028', format('book %s: adjustment %s is not booked as approved', NEW.book_id, NEW.source_id));
   END IF;
   RETURN NULL;
@@ -197,7 +225,9 @@ CREATE TABLE ledger.period_fact (
                      CONSTRAINT period_fact_number CHECK (fact > 0 OR ledger.broken('KH014', 'period_fact', 'period_fact_number')),
   action             text COLLATE "C" NOT NULL
                      CONSTRAINT period_action CHECK (action IN ('close', 'reopen') OR ledger.broken('KH014', 'period_fact', 'period_action')),
-  through            date,          -- what is closed from now on; null: nothing
+  through            date           -- what is closed from now on; null: nothing
+                     CONSTRAINT period_through CHECK ((through BETWEEN '1900-01-01' AND '9000-01-01') IS NOT FALSE
+                                                      OR ledger.broken('KH014', 'period_fact', 'period_through')),
   head               bigint NOT NULL,
   trial_balance_hash bytea,
   proposal_id        uuid,
@@ -227,7 +257,7 @@ $$;
 
 -- Closes every day up to and including ``day``. at_head: the book's head, which the hash speaks of.
 CREATE FUNCTION ledger.close_period(of_book integer, day date, hash bytea, at_head bigint, who text, why text, at timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
 AS $$ DECLARE b ledger.book; number bigint; BEGIN
   IF day IS NULL OR hash IS NULL OR at_head IS NULL THEN
     PERFORM ledger.refuse('KH019', 'a close needs a day, a head and the hash of its trial balance');
@@ -246,15 +276,19 @@ AS $$ DECLARE b ledger.book; number bigint; BEGIN
 END $$;
 
 -- The day to reopen after; null where nothing stays closed.
-CREATE FUNCTION ledger.check_reopening(of_book integer, wanted jsonb) RETURNS date LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+CREATE FUNCTION ledger.check_reopening(of_book integer, wanted jsonb) RETURNS date LANGUAGE plpgsql
+SET search_path = pg_catalog, pg_temp SET datestyle = 'ISO'
 AS $$ DECLARE closed date; day date; BEGIN
+  IF wanted ->> 'through' !~ '^\d{4}-\d\d-\d\d$' THEN   -- a date is also "yesterday"
+    PERFORM ledger.refuse('KH027', format('%s is no day', wanted ->> 'through'));
+  END IF;
   BEGIN
     day := (wanted ->> 'through')::date;
   EXCEPTION WHEN invalid_datetime_format OR datetime_field_overflow THEN
     PERFORM ledger.refuse('KH027', format('%s is no day', wanted ->> 'through'));
   END;
   SELECT closed_through INTO closed FROM ledger.book WHERE book_id = of_book;
-  IF (wanted ->> 'closed_through' = closed::text AND wanted ? 'through' AND coalesce(day < closed, true)) IS NOT TRUE THEN
+  IF (wanted ->> 'closed_through' = closed::text AND wanted ? 'through' AND coalesce(day < closed AND day >= '1900-01-01', true)) IS NOT TRUE THEN
     PERFORM ledger.refuse('KH027', format('book %s is closed through %s: it cannot be reopened from %s back to %s', of_book,
                                           closed, wanted ->> 'closed_through', wanted ->> 'through'));
   END IF;
@@ -274,5 +308,5 @@ DO $$ DECLARE t text; BEGIN
   END LOOP;
 END $$;
 REVOKE ALL ON FUNCTION ledger.jcs, ledger.rfc3339, ledger.act_line, ledger.record_act, ledger.verdict_given, ledger.propose,
-  ledger.decide_proposal, ledger.adjustment_booked, ledger.move_close, ledger.close_period, ledger.check_reopening FROM PUBLIC;
+  ledger.decide_proposal, ledger.check_adjustment, ledger.adjustment_booked, ledger.move_close, ledger.close_period, ledger.check_reopening FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.propose, ledger.decide_proposal, ledger.close_period TO khata_app;

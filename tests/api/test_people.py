@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -55,8 +56,8 @@ async def test_one_client_proposes_another_approves_and_it_is_booked(api: Api) -
     assert journal["seq"] == approved["journal_seq"]
     assert journal["metadata"] == {
         "order": "7",
-        "adjustment.approver": ben.client_id,
-        "adjustment.proposer": asha.client_id,
+        "adjustment.approved_act": str(approved["verdict"]["number"]),
+        "adjustment.proposed_act": str(proposed["number"]),
     }
     assert (await ben.get("/v1/adjustments")).json()["data"] == []
     assert (await ben.get("/v1/adjustments", status="all")).json()["data"] == [approved]
@@ -120,7 +121,7 @@ async def test_what_cannot_be_proposed_is_refused(api: Api) -> None:
         (adjustment(on_closed="later"), "validation_failed"),
         (adjustment(person="ben"), "validation_failed"),
         (adjustment(postings=[same]), "invalid_entry"),
-        (adjustment(metadata={"adjustment.approver": "ben"}), "validation_failed"),
+        (adjustment(metadata={"adjustment.approved_act": "1"}), "validation_failed"),
     ):
         answer = await asha.post("/v1/adjustments", body)
         assert (answer.status_code, answer.json()["code"]) == (422, code), body
@@ -128,6 +129,33 @@ async def test_what_cannot_be_proposed_is_refused(api: Api) -> None:
     assert (missing.status_code, missing.json()["code"]) == (404, "proposal_unknown")
     nowhere = await asha.post("/v1/adjustments", adjustment(book=99))
     assert (nowhere.status_code, nowhere.json()["code"]) == (404, "book_unknown")
+
+
+async def test_a_proposal_that_is_no_adjustment_says_so_and_hides_no_other(api: Api) -> None:
+    """Put there by raw SQL: both sides are one account."""
+    asha, ben, _ = await three(api)
+    right = (await asha.post("/v1/adjustments", adjustment())).json()
+    posting = {"debit": WALLET, "credit": WALLET, "amount": "1", "currency": "INR", "layer": "posted"}
+    content = {
+        "description": "",
+        "effective_at": None,
+        "metadata": {},
+        "on_closed": "refuse",
+        "postings": [posting],
+    }
+    async with api.deps.pool.connection() as conn:
+        await conn.execute(
+            "SELECT ledger.propose(book_id, %s, 'adjustment', %s::jsonb, 'eve', 'why', recorded_at)"
+            " FROM ledger.proposal p JOIN ledger.book b USING (book_id) WHERE proposal_id = %s",
+            [id_ := uuid4(), json.dumps(content), right["id"]],
+        )
+    wrong, other = (await ben.get("/v1/adjustments")).json()["data"]
+    assert (other, wrong["id"], wrong["postings"]) == (right, str(id_), [])
+    assert "same account" in wrong["unreadable"]
+    path = f"/v1/adjustments/{id_}"
+    refused = await ben.post(f"{path}/approve", SEEN)
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_entry")
+    assert (await ben.post(f"{path}/reject", SEEN)).json()["status"] == "rejected"
 
 
 async def test_a_period_is_closed_and_reopened_by_two(api: Api) -> None:

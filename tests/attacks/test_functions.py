@@ -21,8 +21,10 @@ from khata.database import Database
 from khata.tamper import sample
 from khata.tamper.sample import SHOP, WALLETS, sample_book
 from khata.tamper.spans import small_spans
+from ledger.adjustments import Adjustment
 from ledger.audit import audit
 from ledger.books import create_book
+from ledger.model import Posting
 from tests.attacks import tally
 from tests.attacks.expectations import RUN
 from tests.attacks.raw import Leg, forge, refused
@@ -60,6 +62,8 @@ def ground(shared_database: Database) -> Ground:
 
 PROPOSED = "(SELECT proposal_id FROM ledger.proposal WHERE book_id = {book} ORDER BY act LIMIT 1)"
 COMPLETED = "(SELECT transfer_id FROM ledger.transfer WHERE book_id = {book} AND state = 'completed' LIMIT 1)"
+HEAD = "(SELECT head FROM ledger.book WHERE book_id = {other})"  # of a book that is not closed
+IN_FLIGHT = COMPLETED.replace("completed", "in_flight")
 ABSENT = "'01a00000-0000-7000-8000-000000000000'"
 
 # SQLSTATE, the role, a statement. {account} is a wallet of the book that has limits.
@@ -91,6 +95,14 @@ ATTACKS = [
         f"SELECT ledger.decide_proposal({{book}}, {PROPOSED}, 'adjustment', true, 'eve', 'why', {{later}})",
     ),
     ("KH027", "khata_app", "SELECT ledger.close_period({book}, '2099-01-01', sha256('x'), 0, 'eve', 'why', {later})"),
+    *(
+        (
+            "KH014", "khata_app",
+            f"SELECT ledger.close_period({{other}}, '{day}', sha256('x'), {HEAD}, 'eve', 'why', {{later}})",
+        )
+        for day in ("-infinity", "0044-03-15 BC", "1899-12-31")
+    ),
+    ("KH028", "khata_app", "SELECT ledger.propose({book}, {absent}, 'adjustment', '{{}}', 'eve', 'why', {later})"),
     ("KH030", "khata_app", "SELECT ledger.known({book}, 1000000, NULL)"),
     ("KH030", "khata_audit", "SELECT ledger.known({book}, 1000000, NULL)"),
     (
@@ -99,6 +111,7 @@ ATTACKS = [
     ),
     ("KH033", "khata_app", "SELECT ledger.record_arrival({book}, {other}, {absent}, NULL)"),
     ("KH034", "khata_app", f"SELECT ledger.end_transfer({{book}}, {COMPLETED}, NULL, 'mine')"),
+    ("KH034", "khata_app", f"SELECT ledger.end_transfer({{book}}, {IN_FLIGHT}, 999999, NULL)"),
     ("KH035", "khata_owner", "UPDATE ledger.transfer SET amount = amount + 1"),
     ("KH035", "khata_owner", "UPDATE ledger.transfer SET state = 'in_flight', end_seq = NULL, reason = NULL"),
 ]  # fmt: skip
@@ -125,10 +138,11 @@ async def test_what_goes_through_functions_and_past_them_is_refused(
 
 async def test_a_proposer_does_not_decide(ground: Ground) -> None:
     proposal = "01a00000-0000-7000-8000-0000000000aa"
+    content = json.dumps(Adjustment((Posting(SHOP, sample.ESCROW, 1, "INR"),)).content())
     async with await AsyncConnection.connect(ground.database.app_dsn) as conn:
         await conn.execute(
-            "SELECT ledger.propose(%s, %s, 'adjustment', '{}', 'eve', 'why', %s)",
-            [ground.book_id, proposal, LATER],
+            "SELECT ledger.propose(%s, %s, 'adjustment', %s::jsonb, 'eve', 'why', %s)",
+            [ground.book_id, proposal, content, LATER],
         )
         with refused("KH026", "somebody else decides"):
             await conn.execute(
@@ -178,6 +192,7 @@ NOISE = (
     "INR",
     "open",
 )
+CONTENT = Adjustment((Posting(SHOP, SHOP + "x", 1, "INR"),)).content()
 HOSTILE: dict[str, tuple[Any, ...]] = {
     "integer": (None, 0, -1, 1, 2, 3, 999, 2**31 - 1, -(2**31)),
     "smallint": (None, 0, -1, 32767),
@@ -190,7 +205,7 @@ HOSTILE: dict[str, tuple[Any, ...]] = {
     "bytea": (None, b"", b"x" * 32, b"\0" * 1000),
     "jsonb": (
         None,
-        *map(json.dumps, ({}, [], 1, None, "x", {"through": "no day"}, {"postings": [[]] * 500})),
+        *map(json.dumps, ({}, [], 1, None, "x", {"through": "no day"}, CONTENT, {"postings": [[]] * 500})),
     ),
     "uuid[]": (None, [], [None], ["00000000-0000-0000-0000-000000000000"] * 5000),
     "bigint[]": (None, [], [None], [-1, 0, 2**63 - 1], list(range(5000))),

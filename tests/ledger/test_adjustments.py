@@ -7,16 +7,21 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
+import orjson
 import psycopg
 import pytest
 from psycopg import AsyncConnection
 
-from ledger import acts, adjustments, errors, proposals
+from ledger import acts, adjustments, errors, periods, proposals
 from ledger import model as m
 from ledger.acts import By
 from ledger.adjustments import Adjustment
 from ledger.audit import audit
+from ledger.books import open_accounts
+from ledger.decide import decide
+from ledger.load import load
 from ledger.proposals import Kind
+from ledger.store import store
 from tests.ledger.words import ESCROW, FEES, NOW, PENDING_A, PENDING_B, Book, fund, journal, new_id, pay, unit
 
 
@@ -25,6 +30,7 @@ def book(book_of_many: Book) -> Book:
     return book_of_many
 
 
+BETWEEN = "Assets:Clearing:Book:second"
 CORRECTION = Adjustment((pay(PENDING_A, FEES, 250),), "fee taken twice", {"order": "17"})
 
 
@@ -86,9 +92,11 @@ async def test_an_adjustment_is_booked_once_somebody_else_approves_it(book: Book
         (
             "adjustment",
             f"adjustment/{proposal.id}/approved",
-            {"order": "17", "adjustment.approver": "ben", "adjustment.proposer": "asha"},
+            {"order": "17", "adjustment.approved_act": "2", "adjustment.proposed_act": "1"},
         )
     ]
+    told = {a.act: a.person for a in await acts.acts(book.conn, book.book_id)}
+    assert told == {1: "asha", 2: "ben"}
 
 
 async def test_the_log_of_acts_tells_who_did_what_and_why(book: Book) -> None:
@@ -174,7 +182,10 @@ def test_what_cannot_be_adjusted_cannot_be_said() -> None:
     with pytest.raises(errors.InvalidEntry):
         Adjustment((posting,) * 101)
     with pytest.raises(errors.InvalidEntry):
-        Adjustment((posting,), metadata={"adjustment.approver": "me"})
+        Adjustment((posting,), metadata={"adjustment.approved_act": "7"})
+    for between in (pay(BETWEEN, FEES, 250), pay(PENDING_A, BETWEEN, 250)):
+        with pytest.raises(errors.InvalidEntry):
+            Adjustment((posting, between))
     with pytest.raises(errors.InvalidEntry):
         Adjustment((m.Posting(PENDING_A, FEES, 250, "INR", up_to=True),))
 
@@ -280,6 +291,102 @@ async def test_the_database_refuses_proposals_without_reason_and_a_second_of_one
     assert await sqlstate(book, other, book.book_id, new_id(), "{}", "asha", "so") == "KH014"
 
 
+POSTING = CORRECTION.content()["postings"][0]
+UNREADABLE: dict[str, Any] = {
+    "nothing": {},
+    "a list of one": [CORRECTION.content()],
+    "a number": 7,
+    **{
+        f"without {key}": {k: v for k, v in CORRECTION.content().items() if k != key}
+        for key in CORRECTION.content()
+    },
+    **{
+        f"{key} {value!r}": CORRECTION.content() | {key: value}
+        for key, values in {
+            "description": (None, 1, ["x"]),
+            "effective_at": (1, "yesterday", "2026-11-01", ["2026-11-01T00:00:00.000000Z"]),
+            "metadata": (None, [], [{}], {"order": 17}, {"order": ["17"]}, {"adjustment.proposed_act": "1"}),
+            "on_closed": (None, "later", ["refuse"]),
+            "postings": (None, {}, [], POSTING, [POSTING, 1], [[POSTING]], [POSTING] * 101),
+        }.items()
+        for value in values
+    },
+    **{f"a posting without {key}": [{k: v for k, v in POSTING.items() if k != key}] for key in POSTING},
+    **{f"{key} is no string": [POSTING, POSTING | {key: 250}] for key in POSTING},
+    **{f"an amount {amount}": [POSTING | {"amount": amount}] for amount in ("0", "-1", "1.5", "", "9" * 17)},
+    "a pending posting": [POSTING | {"layer": "pending"}],
+    "between books, debit": [POSTING, POSTING | {"debit": BETWEEN}],
+    "between books, credit": [POSTING | {"credit": BETWEEN}],
+}
+
+
+async def test_the_database_refuses_a_proposal_that_is_no_adjustment(book: Book) -> None:
+    for name, given in UNREADABLE.items():
+        only_postings = isinstance(given, list) and name != "a list of one"
+        content = CORRECTION.content() | {"postings": given} if only_postings else given
+        wanted = orjson.dumps(content).decode()
+        assert await sqlstate(book, PROPOSE, book.book_id, new_id(), wanted, "asha", "so") == "KH028", name
+    right = orjson.dumps(CORRECTION.content()).decode()
+    await book.conn.execute(PROPOSE.encode(), [book.book_id, new_id(), right, "asha", "so"])
+
+
+async def test_what_no_journal_can_be_is_told_when_it_is_read_and_can_only_be_rejected(book: Book) -> None:
+    """The database knows the form, not every rule of a journal: here both sides are one account."""
+    content = CORRECTION.content() | {"postings": [POSTING | {"credit": POSTING["debit"]}]}
+    id_ = new_id()
+    wanted = orjson.dumps(content).decode()
+    await book.conn.execute(PROPOSE.encode(), [book.book_id, id_, wanted, "asha", "so"])
+    await book.conn.commit()
+    with pytest.raises(errors.InvalidEntry):
+        await approve(book, id_)
+    assert (await reject(book, id_)).status == "rejected"
+
+
+@pytest.mark.parametrize("broken", [{}, {"postings": 7}, {"metadata": []}, {"effective_at": "soon"}])
+def test_what_is_no_adjustment_is_a_typed_error(broken: dict[str, Any]) -> None:
+    with pytest.raises(errors.InvalidEntry):
+        Adjustment.of(CORRECTION.content() | broken if broken else {})
+
+
+async def test_an_adjustment_between_books_is_not_booked_whatever_was_approved(book: Book) -> None:
+    """A superuser put the account into the proposal: the application's raw journal is still refused."""
+    await open_accounts(book.conn, book.book_id, [m.NewAccount(BETWEEN, "INR")], now=NOW)
+    proposal = await propose(book)
+    await book.conn.execute(DECIDE.encode(), [book.book_id, proposal.id, True, "ben", "checked"])
+    await book.conn.commit()
+    async with await AsyncConnection.connect(book.database.admin_dsn) as admin:
+        await admin.execute("SET session_replication_role = replica")
+        changed = f"UPDATE ledger.proposal SET content = replace(content, '{FEES}', '{BETWEEN}')"
+        await admin.execute(changed.encode())
+    right = CORRECTION.journal(new_id(), proposal.id, proposed_act=1, approved_act=2)
+    between = m.Journal(
+        right.id, right.kind, right.source, (pay(PENDING_A, BETWEEN, 250),),
+        description=right.description, metadata=right.metadata,
+    )  # fmt: skip
+    with pytest.raises(errors.DatabaseRefused) as refused:
+        await book.post(between)
+    assert (refused.value.sqlstate, "between books" in refused.value.message) == ("KH028", True)
+
+
+async def test_the_first_open_day_is_the_same_in_every_style_of_dates(book: Book) -> None:
+    await periods.close(
+        book.conn, book.book_id, By("asha", "month end", NOW), through=NOW.date() - timedelta(days=2)
+    )
+    late = Adjustment(
+        (pay(PENDING_A, FEES, 250),), "", {}, NOW - timedelta(days=9), m.OnClosed.FIRST_OPEN_DAY
+    )
+    proposal = await propose(book, late)
+    await book.conn.execute(DECIDE.encode(), [book.book_id, proposal.id, True, "ben", "checked"])
+    numbers = {"proposed_act": proposal.number, "approved_act": proposal.number + 1}
+    unit_ = unit(late.journal(new_id(), proposal.id, **numbers))
+    state = await load(book.conn, book.book_id, [unit_], now=NOW)
+    await book.conn.execute(
+        "SET LOCAL datestyle = 'German'"
+    )  # psycopg cannot read times in it: what follows writes
+    await store(book.conn, state, decide(state, [unit_]))
+    await book.conn.commit()
+
+
 @pytest.mark.parametrize("table", ["act", "proposal", "verdict", "period_fact"])
 async def test_nobody_writes_the_tables_of_people_by_hand(book: Book, table: str) -> None:
     await approve(book, (await propose(book)).id)
@@ -339,7 +446,7 @@ async def test_an_open_or_rejected_adjustment_cannot_be_booked(book: Book) -> No
     await reject(book, rejected.id)
     for proposal in (open_, rejected):
         with pytest.raises(errors.DatabaseRefused) as refused:
-            await book.post(CORRECTION.journal(new_id(), proposal.id, proposer="asha", approver="ben"))
+            await book.post(CORRECTION.journal(new_id(), proposal.id, proposed_act=1, approved_act=3))
         assert refused.value.sqlstate == "KH028"
         await book.conn.rollback()
 
@@ -349,7 +456,11 @@ OTHERS: dict[str, dict[str, Any]] = {
     "another account": {"postings": (pay(PENDING_B, FEES, 250),)},
     "one more posting": {"postings": (pay(PENDING_A, FEES, 250), pay(PENDING_A, FEES, 1))},
     "another description": {"description": "gift"},
-    "other metadata": {"metadata": {"adjustment.approver": "ben", "adjustment.proposer": "asha"}},
+    "other metadata": {"metadata": {"adjustment.approved_act": "2", "adjustment.proposed_act": "1"}},
+    "another act": {
+        "metadata": {"order": "17", "adjustment.approved_act": "1", "adjustment.proposed_act": "1"}
+    },
+    "a name": {"metadata": {"order": "17", "adjustment.approver": "ben", "adjustment.proposer": "asha"}},
     "another time": {"effective_at": NOW - timedelta(days=1)},
     "another kind": {"kind": "transfer"},
     "another event": {"source": ("adjustment", "again")},
@@ -364,7 +475,7 @@ async def test_an_approved_adjustment_is_booked_as_it_was_approved(
     proposal = await propose(book)
     # Approved by raw SQL, which books nothing.
     await book.conn.execute(DECIDE.encode(), [book.book_id, proposal.id, True, "ben", "checked"])
-    right = CORRECTION.journal(new_id(), proposal.id, proposer="asha", approver="ben")
+    right = CORRECTION.journal(new_id(), proposal.id, proposed_act=1, approved_act=2)
     said: dict[str, Any] = {name: getattr(right, name) for name in ("id", "kind", "postings", "effective_at")}
     said |= {"description": right.description, "metadata": right.metadata, "source": right.source} | change
     if "source" in change:
@@ -409,18 +520,28 @@ async def findings_after(book: Book, *statements: str) -> set[tuple[str, str]]:
 
 
 async def test_an_approval_by_the_proposer_is_named(book: Book) -> None:
-    """Verdict, act, leaf hash, journal and its line agree that asha approved: but she had proposed it."""
+    """Verdict, act and leaf hash agree that asha approved: but she had proposed it."""
     await approve(book, (await propose(book)).id)
     named = await findings_after(
         book,
         "UPDATE ledger.verdict SET person = 'asha' WHERE book_id = %(book)s",
         "UPDATE ledger.act SET person = 'asha' WHERE book_id = %(book)s AND action = 'adjustment_approved'",
         REHASH,
-        "UPDATE ledger.journal SET canonical = replace(canonical, '\"ben\"', '\"asha\"') WHERE book_id = %(book)s",
-        "UPDATE ledger.journal SET leaf_hash = sha256('\\x00'::bytea || convert_to(canonical, 'UTF8'))"
-        " WHERE book_id = %(book)s",
     )
     assert named == {("verdict", "person")}
+
+
+async def test_an_open_proposal_that_is_no_adjustment_is_named(book: Book) -> None:
+    """Content, content hash, act and leaf hash agree: what they say cannot be booked."""
+    await propose(book)
+    named = await findings_after(
+        book,
+        "UPDATE ledger.proposal SET content = '{}' WHERE book_id = %(book)s",
+        "UPDATE ledger.act SET detail = ledger.jcs(detail::jsonb || jsonb_build_object('content_hash',"
+        " encode(sha256('{}'), 'hex'))) WHERE book_id = %(book)s",
+        REHASH,
+    )
+    assert named == {("proposal", "content")}
 
 
 async def test_an_adjustment_whose_approval_was_taken_out_is_named(book: Book) -> None:

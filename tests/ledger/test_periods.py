@@ -315,12 +315,63 @@ async def test_the_database_refuses_closes_that_cannot_be(book: Book) -> None:
     assert await closed_through(book) == OCTOBER
 
 
+OFF_THE_CALENDAR = ("-infinity", "0044-03-15 BC", "0001-01-01", "1899-12-31")
+
+
+@pytest.mark.parametrize("day", OFF_THE_CALENDAR)
+async def test_a_book_that_is_not_closed_is_not_closed_through_a_day_that_is_none(
+    book: Book, day: str
+) -> None:
+    assert await refused(book, CLOSE, book.book_id, day, 0, "asha", "so", NOW) == "KH014"
+    assert await refused(book, CLOSE, book.book_id, "infinity", 0, "asha", "so", NOW) == "KH027"
+    await book.ok(fund(PENDING_A, 1))
+    await assert_proved(book)
+
+
+@pytest.mark.parametrize("day", OFF_THE_CALENDAR)
+async def test_not_even_its_owner_moves_a_book_to_a_day_that_is_none(book: Book, day: str) -> None:
+    async with await AsyncConnection.connect(book.database.owner_dsn) as owner:
+        with pytest.raises(psycopg.Error) as error:
+            await owner.execute("UPDATE ledger.book SET closed_through = %s::date", [day])
+    assert error.value.sqlstate == "KH014"
+
+
+async def test_a_day_before_the_calendar_is_a_typed_error(book: Book) -> None:
+    with pytest.raises(errors.InvalidEntry):
+        await close(book, date(1899, 12, 31))
+    await close(book)
+    with pytest.raises(errors.InvalidEntry):
+        await propose(book, date.min)
+
+
+async def test_what_is_recorded_is_the_same_in_every_style_of_dates(book: Book) -> None:
+    digest = periods.trial_balance_hash(await name_of(book), 0, OCTOBER, [])
+    close_raw = CLOSE.replace("sha256('x')", "%s")
+    german = "SET LOCAL datestyle = 'German'"  # psycopg cannot read times in it: what follows writes
+    await book.conn.execute(german)
+    given = [book.book_id, OCTOBER, digest, 0, "asha", "so", NOW]
+    await book.conn.execute(close_raw.encode(), given)
+    content = '{"closed_through": "2026-10-31", "through": "2026-09-30"}'
+    await book.conn.execute(PROPOSE.encode(), [book.book_id, id_ := new_id(), content])
+    approval = "SELECT ledger.decide_proposal(%s, %s, 'reopening', true, 'ben', 'so', now())"
+    await book.conn.execute(approval.encode(), [book.book_id, id_])
+    await book.conn.commit()
+    told = [a.subject for a in await acts.acts(book.conn, book.book_id)]
+    assert told == [str(id_), str(id_), "2026-10-31"]
+    await assert_proved(book)
+
+
 async def test_the_database_refuses_reopenings_that_cannot_be(book: Book) -> None:
     await close(book)
     for content in (
         '{"closed_through": "2026-10-31", "through": "2026-10-31"}',
         '{"closed_through": "2026-10-31", "through": "2026-13-31"}',
         '{"closed_through": "2026-10-30", "through": null}',
+        *(f'{{"closed_through": "2026-10-31", "through": "{day}"}}' for day in OFF_THE_CALENDAR),
+        '{"closed_through": "2026-10-31", "through": "yesterday"}',
+        '{"closed_through": "2026-10-31", "through": "20260930"}',
+        '{"closed_through": "2026-10-31", "through": "2026-09-30\\n"}',
+        '{"closed_through": "2026-10-31", "through": 20260930}',
         '{"closed_through": "2026-10-31"}',
         "[]",
     ):
@@ -403,3 +454,19 @@ async def test_a_trial_balance_that_was_another_is_named(book: Book) -> None:
         " FROM ledger.book b WHERE b.book_id = a.book_id AND b.book_id = %(book)s",
     )
     assert named == [("period_fact", "trial_balance_hash")]
+
+
+# Last: it takes checks off tables that the tests of this module share.
+@pytest.mark.parametrize("day", ["-infinity", "infinity", "0044-03-15 BC", "9999-12-31"])
+async def test_a_day_that_cannot_be_read_is_named(book: Book, day: str) -> None:
+    """The checks of the columns were taken off: the audit names the day, and goes on."""
+    await close(book)
+    await book.ok(moved())
+    named = await findings_after(
+        book,
+        "ALTER TABLE ledger.book DROP CONSTRAINT IF EXISTS book_closed_through",
+        "ALTER TABLE ledger.period_fact DROP CONSTRAINT IF EXISTS period_through",
+        f"UPDATE ledger.period_fact SET through = '{day}' WHERE book_id = %(book)s",
+        f"UPDATE ledger.book SET closed_through = '{day}' WHERE book_id = %(book)s",
+    )
+    assert ("period_fact", "through") in named
