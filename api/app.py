@@ -78,7 +78,9 @@ def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ())
     )
     app.register(_description(app, deps))
     check_policies(app)
-    app.asgi_handler = Edge(app.asgi_handler, deps.gateway.ids, https=deps.issuer.startswith("https:"))
+    app.asgi_handler = Edge(
+        app.asgi_handler, deps.gateway.ids, https=deps.issuer.startswith("https:"), send_s=deps.send_s
+    )
     return app
 
 

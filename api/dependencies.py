@@ -16,6 +16,7 @@ from api.limits import RateLimit
 from api.oauth.keys import KeyRing
 from api.oauth.tokens import Authority, TokenVerifier
 from api.secrets import ApiSecrets
+from api.streams import Places
 
 if TYPE_CHECKING:
     from gateway.core import Gateway
@@ -29,6 +30,8 @@ class AppDependencies:
 
     ``per_second``/``burst``: each client's rate; ``token_per_second``/``token_burst``: each address's at the
     token endpoint. All in this process.
+
+    ``send_s``: how long a caller may take to read a part of an answer; ``stream_s``: to read a whole statement.
     """
 
     gateway: Gateway
@@ -42,6 +45,8 @@ class AppDependencies:
     burst: int = 1000
     token_per_second: float = 5.0
     token_burst: int = 50
+    send_s: float = 30.0
+    stream_s: float = 900.0
 
     @cached_property
     def authority(self) -> Authority:
@@ -69,9 +74,9 @@ class AppDependencies:
         return asyncio.Semaphore(3)
 
     @cached_property
-    def documents(self) -> asyncio.Semaphore:
+    def documents(self) -> Places:
         """How many statements may be written at a time: each keeps a connection for as long as somebody reads it."""
-        return asyncio.Semaphore(4)
+        return Places(most=4, each=2)
 
     @cached_property
     def home_books(self) -> dict[UUID, int]:

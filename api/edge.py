@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, MutableMapping
 from time import perf_counter
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import structlog
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
 
+from api.errors import CallerGone
 from api.problems import MEDIA_TYPE, document, report
 
 log = structlog.get_logger("khata.access")
@@ -29,45 +30,70 @@ _DEFAULTS: tuple[tuple[bytes, bytes], ...] = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
 )
+_LEFT = 499
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 
 
 class Edge:
-    """``Edge(app, ids, https=…)`` answers like ``app``, and always with an answer."""
+    """``Edge(app, ids, https=…)`` answers like ``app``, and always with an answer, unless nobody reads it.
 
-    def __init__(self, app: ASGIApp, ids: Callable[[], UUID], *, https: bool) -> None:
+    ``send_s``: how long a part of an answer may wait for the caller to read what was sent before it.
+    """
+
+    def __init__(
+        self, app: ASGIApp, ids: Callable[[], UUID], *, https: bool, send_s: float | None = None
+    ) -> None:
         self._app = app
         self._ids = ids
+        self._send_s = send_s
         self._defaults = (*_DEFAULTS, _HSTS) if https else _DEFAULTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = _Exchange(scope, send, str(self._ids()), self._defaults)
+        request = _Exchange(scope, (receive, send), str(self._ids()), self._defaults, self._send_s)
         started = perf_counter()
         try:
-            await self._app(scope, receive, request.send)
+            await self._app(scope, request.receive, request.send)
         except Exception as error:
-            report(error, request.id, 500)
-            await request.fail(error)
+            request.left = request.left or _given_up(error)
+            if not request.left:
+                report(error, request.id, 500)
+                await request.fail(error)
         except asyncio.CancelledError:
-            request.status = 499  # the caller hung up
+            request.left = True
             raise
         finally:
             _log(scope, request, perf_counter() - started)
 
 
 class _Exchange:
-    """One request and what has been answered so far."""
+    """One request and what has been answered so far. ``left``: the caller went away before the end of it."""
 
-    def __init__(self, scope: Scope, send: Send, id: str, defaults: tuple[tuple[bytes, bytes], ...]) -> None:
+    def __init__(
+        self,
+        scope: Scope,
+        wires: tuple[Receive, Send],
+        id: str,
+        defaults: tuple[tuple[bytes, bytes], ...],
+        send_s: float | None,
+    ) -> None:
         self.id = id
         self.status = 0
-        self._send = send
+        self.left = False
+        self._whole = False
+        self._receive, self._send = wires
+        self._send_s = send_s
         self._defaults = (*defaults, (b"x-request-id", id.encode()))
         state: MutableMapping[str, Any] = scope  # type: ignore[assignment]  # our own key beside ASGI's
         state["khata.request_id"] = id
+
+    async def receive(self) -> ReceiveMessage:
+        message = await self._receive()
+        if message["type"] == "http.disconnect" and not self._whole:
+            self.left = True
+        return message
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -76,7 +102,12 @@ class _Exchange:
             given = {name.lower() for name, _ in headers}
             # A page or a static file brings its own policy; nothing goes out without one.
             message["headers"] = headers + [pair for pair in self._defaults if pair[0] not in given]
-        await self._send(message)
+        try:
+            async with asyncio.timeout(self._send_s):
+                await self._send(message)
+        except TimeoutError:
+            raise CallerGone("what was sent is not read") from None
+        self._whole = message["type"] == "http.response.body" and not message.get("more_body")
 
     async def fail(self, error: Exception) -> None:
         """Answer what nobody caught, unless an answer is under way already."""
@@ -89,6 +120,13 @@ class _Exchange:
         await self.send({"type": "http.response.body", "body": body, "more_body": False})
 
 
+def _given_up(error: BaseException) -> bool:
+    """Whether ``CallerGone`` is what ended an answer: by then others have put their own errors around it."""
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_given_up, cast(BaseExceptionGroup[BaseException], error).exceptions))
+    return isinstance(error, CallerGone) or (error.__cause__ is not None and _given_up(error.__cause__))
+
+
 def _log(scope: Any, request: _Exchange, seconds: float) -> None:
     principal = scope.get("auth")
     log.info(
@@ -96,7 +134,7 @@ def _log(scope: Any, request: _Exchange, seconds: float) -> None:
         request_id=request.id,
         method=scope["method"],
         route=scope.get("path_template") or "unmatched",
-        status=request.status,
+        status=_LEFT if request.left else request.status,
         ms=round(seconds * 1000, 2),
         client_id=getattr(principal, "client_id", None),
     )

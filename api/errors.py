@@ -173,6 +173,17 @@ class StatementTooLong(ApiError):
 
 
 @dataclass(unsafe_hash=True)
+class CallerGone(ApiError):
+    """Nobody reads the answer, or too slowly: it is given up where it is."""
+
+    code: ClassVar[str] = "caller_gone"
+    reason: str
+
+    def __str__(self) -> str:
+        return f"The answer was given up: {self.reason}"
+
+
+@dataclass(unsafe_hash=True)
 class RateLimited(ApiError):
     code: ClassVar[str] = "rate_limited"
     retry_after_s: int

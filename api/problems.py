@@ -63,6 +63,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.BodyTooLarge: Problem(413, "The body is too large"),
     a.IdempotencyKeyMissing: Problem(400, "An Idempotency-Key is needed"),
     a.StatementTooLong: Problem(422, "The statement is too long"),
+    a.CallerGone: Problem(408, "The answer was not read in time"),
     a.RateLimited: Problem(429, "Too many requests"),
     a.ClientLocked: Problem(429, "Too many failed attempts"),
     a.OAuthError: Problem(400, "The token request is not acceptable"),

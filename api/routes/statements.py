@@ -5,28 +5,26 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterable, Callable
 from contextlib import aclosing
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from litestar import Response, get
 from litestar.params import FromPath
-from litestar.response import Stream
 
 from api.answers import view
 from api.books import Sight, sight_of
 from api.dependencies import AppDependencies
 from api.documents.formats import FORMATS, headers
-from api.errors import RateLimited
+from api.errors import CallerGone
 from api.operation import ApiRequest, reads
 from api.paths import account_in
 from api.policy import Scope
 from api.schemas.statements import StatementQuery, StatementView
+from api.streams import ClosingStream
 from ledger import as_of, read
 from ledger.errors import AccountUnknown
 from ledger.reports.load import check_period, open_statement, statement_pages
 from ledger.reports.statement import StatementEntry, StatementHead, StatementWriter, written
-
-_BUSY_S = 5
 
 
 @get(
@@ -91,7 +89,7 @@ async def statement_file(
     format: str,
     known: int | datetime | None = None,
     name: Callable[[str], str] = str,
-) -> Stream:
+) -> ClosingStream:
     """A whole statement in one of ``FORMATS``, streamed; ``name``: what to call the account on the other side.
 
     Raises ``AccountUnknown``, ``PeriodInvalid``, ``RateLimited`` and what the format refuses.
@@ -109,27 +107,32 @@ async def statement_file(
     if head is None:
         raise AccountUnknown(path, currency)
     made = FORMATS[format]
-    chunks = _chunks(deps, head, made.writer(head), name)
+    chunks = _chunks(deps, sight.owner, head, made.writer(head), name)
     # The first chunk is made before the answer begins, so that a refusal can still be a problem document.
     opening = await anext(chunks)
-    return Stream(_whole(opening, chunks), media_type=made.media_type, headers=headers(head, made))
+    return ClosingStream(_whole(opening, chunks), media_type=made.media_type, headers=headers(head, made))
 
 
 async def _chunks(
-    deps: AppDependencies, head: StatementHead, writer: StatementWriter, name: Callable[[str], str]
+    deps: AppDependencies,
+    owner: str | None,
+    head: StatementHead,
+    writer: StatementWriter,
+    name: Callable[[str], str],
 ) -> AsyncGenerator[bytes]:
-    if deps.documents.locked():
-        raise RateLimited(_BUSY_S)
-    async with deps.documents, deps.pool.connection() as conn:
-        await conn.set_autocommit(
-            True
-        )  # no transaction that idles between chunks: what is known is fixed already
-        try:
-            async with aclosing(statement_pages(conn, head)) as pages:
-                async for chunk in written(writer, _named(pages, name)):
-                    yield chunk
-        finally:
-            await conn.set_autocommit(False)
+    last = deps.clock() + timedelta(seconds=deps.stream_s)
+    with deps.documents.taken(owner):
+        async with deps.pool.connection() as conn:
+            # No transaction that idles between chunks: what is known is fixed already.
+            await conn.set_autocommit(True)
+            try:
+                async with aclosing(statement_pages(conn, head)) as pages:
+                    async for chunk in written(writer, _named(pages, name)):
+                        yield chunk
+                        if deps.clock() > last:
+                            raise CallerGone("a whole statement takes too long to be read")
+            finally:
+                await conn.set_autocommit(False)
 
 
 async def _named(

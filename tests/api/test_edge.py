@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
+import socket
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -11,7 +14,9 @@ from litestar import Litestar, get
 
 from api.edge import Edge
 from api.policy import Scope, public
-from tests.api.conftest import Api, serving
+from api.streams import ClosingStream
+from ledger.ids import Ids
+from tests.api.conftest import Api, Clock, serving
 
 PAN = "4111111111111111"
 
@@ -66,9 +71,6 @@ async def test_an_unexpected_error_is_logged_without_its_message_and_answered_as
     def broken() -> None:
         raise RuntimeError(f"row ({PAN})")
 
-    from ledger.ids import Ids
-    from tests.api.conftest import Clock
-
     app = Litestar([broken], openapi_config=None, logging_config=None)
     app.asgi_handler = Edge(raising, Ids(Clock()), https=False)
     with structlog.testing.capture_logs() as said:
@@ -80,6 +82,54 @@ async def test_an_unexpected_error_is_logged_without_its_message_and_answered_as
     (failed,) = [entry for entry in said if entry["event"] == "request_failed"]
     assert failed["error"] == "RuntimeError"
     assert any("raising" in frame for frame in failed["frames"])
+
+
+async def test_an_answer_that_is_not_read_is_given_up_closed_and_logged_as_the_callers_end() -> None:
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncGenerator[bytes]:
+        try:
+            while True:
+                yield b"x" * 2**20
+        finally:
+            closed.set()
+
+    @get("/endless", **public())
+    async def answer() -> ClosingStream:
+        return ClosingStream(endless(), media_type="text/plain", headers={})
+
+    app = Litestar([answer], openapi_config=None, logging_config=None)
+    app.asgi_handler = Edge(app.asgi_handler, Ids(Clock()), https=False, send_s=0.01)
+    with structlog.testing.capture_logs() as said:
+        async with serving(app) as url:
+            with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as caller:
+                caller.sendall(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+                await asyncio.wait_for(closed.wait(), 60)
+    assert [(entry["log_level"], entry["event"], entry["status"]) for entry in said] == [
+        ("info", "request", 499)
+    ]
+
+
+async def test_an_error_after_the_caller_hung_up_is_no_failure_of_ours() -> None:
+    gone = asyncio.Event()
+
+    async def cut(scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone.set()
+        raise RuntimeError("a connection in the middle of a query")
+
+    app = Litestar([], openapi_config=None, logging_config=None)
+    app.asgi_handler = Edge(cut, Ids(Clock()), https=False)
+    with structlog.testing.capture_logs() as said:
+        async with serving(app) as url:
+            with socket.create_connection(("127.0.0.1", int(url.rsplit(":", 1)[1]))) as caller:
+                caller.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            await asyncio.wait_for(gone.wait(), 60)
+    assert [(entry["log_level"], entry["event"], entry["status"]) for entry in said] == [
+        ("info", "request", 499)
+    ]
 
 
 async def raising(scope: Any, receive: Any, send: Any) -> None:

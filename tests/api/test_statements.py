@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlencode
 
+import structlog
+
+from api.app import create_app
 from ledger import model as m
 from tests.api.conftest import Api, Caller
 from tests.reports import readers
@@ -132,16 +138,69 @@ async def test_a_merchant_has_statements_of_its_own_accounts_and_another_is_like
         }
 
 
-async def test_statements_that_nobody_reads_do_not_take_every_connection(api: Api) -> None:
+async def test_statements_that_nobody_reads_take_neither_every_connection_nor_the_places_of_others(
+    api: Api,
+) -> None:
     await booked(api)
     auditor = await api.caller(None)
-    for _ in range(4):
-        await api.deps.documents.acquire()
-    answer = await statement(auditor, **PERIOD, format="csv")
-    assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
-    for _ in range(4):
-        api.deps.documents.release()
+    mine, theirs = await api.merchant(), await api.merchant("Dosa Corner")
+    caller, wallet = await api.caller(mine), await api.wallet(mine, "mine", 100)
+    with api.deps.documents.taken(None), api.deps.documents.taken(None):
+        answer = await statement(auditor, **PERIOD, format="csv")
+        assert (answer.status_code, answer.json()["code"]) == (429, "rate_limited")
+        assert (await statement(caller, wallet, **PERIOD, format="csv")).status_code == 200
+        with api.deps.documents.taken(theirs.owner), api.deps.documents.taken(theirs.owner):
+            assert (await statement(caller, wallet, **PERIOD, format="csv")).status_code == 429
     assert (await statement(auditor, **PERIOD, format="csv")).status_code == 200
+
+
+async def unread(api: Api, caller: Caller, **deps: Any) -> list[int]:
+    """Ask for a statement as csv of an application with other ``deps``, whose answer is not read beyond its head;
+    returns the statuses answered."""
+    app = create_app(replace(api.deps, **deps))
+    begun = list[int]()
+
+    async def receive() -> Any:
+        if begun:
+            await asyncio.Event().wait()
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def send(message: Any) -> None:
+        begun.append(message.get("status", 0))
+        if message["type"] == "http.response.body" and "send_s" in deps:
+            await asyncio.Event().wait()
+        await asyncio.sleep(0)
+
+    scope = {
+        "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "GET", "scheme": "http",
+        "path": f"/v1/accounts/{WALLET}/statement", "raw_path": b"", "root_path": "",
+        "query_string": urlencode({**PERIOD, "format": "csv"}).encode(), "client": None, "server": None,
+        "headers": [(name.lower().encode(), value.encode()) for name, value in caller.headers.items()],
+        "extensions": {}, "state": {},
+    }  # fmt: skip
+    async with app.lifespan():
+        await asyncio.wait_for(app(cast(Any, scope), receive, send), 60)
+    # Its places and its connection are free again as soon as it is over.
+    with app.state["deps"].documents.taken(None), app.state["deps"].documents.taken(None):
+        pass
+    assert api.deps.pool.get_stats()["pool_available"] == api.deps.pool.get_stats()["pool_size"]
+    return begun
+
+
+async def test_a_statement_that_is_not_read_ends_and_gives_back_what_it_held(api: Api) -> None:
+    await booked(api)
+    auditor = await api.caller(None)
+    with structlog.testing.capture_logs() as said:
+        assert (await unread(api, auditor, send_s=0.01))[0] == 200
+    assert [(entry["log_level"], entry.get("status")) for entry in said] == [("info", 499)]
+
+
+async def test_a_statement_that_is_read_too_slowly_as_a_whole_ends(api: Api) -> None:
+    await booked(api)
+    auditor = await api.caller(None)
+    with structlog.testing.capture_logs() as said:
+        assert (await unread(api, auditor, stream_s=-1))[0] == 200
+    assert [(entry["log_level"], entry.get("status")) for entry in said] == [("info", 499)]
 
 
 # ---------------------------------------------------------------- reports
