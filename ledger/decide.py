@@ -135,13 +135,18 @@ def _stand(state: State, unit: Unit, decisions: Decisions) -> Posted:
 def _book(state: State, journal: Journal, decisions: Decisions) -> None:
     seq = state.head + 1
     lines = journal_lines(state, journal, decisions)
-    accounts = [(_account(state, line.debit, line), _account(state, line.credit, line)) for line in lines]
+    accounts = _accounts(state, lines)
     effective_at = _effective_at(state, journal)
     hold_id = journal.hold.hold_id if journal.hold else None
-    for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
-        if line.up_to is not None:
-            lines[number - 1] = line = _as_available(line, debit, credit)
-        decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
+    number = 0
+    try:
+        for number, (line, (debit, credit)) in enumerate(zip(lines, accounts, strict=True), start=1):
+            if line.up_to is not None:
+                lines[number - 1] = line = _as_available(line, debit, credit)
+            decisions.postings.append(_move(state, line, debit, credit, seq, number, hold_id))
+    except errors.Refusal as refusal:
+        refusal.line = number - 1
+        raise
     if state.limits:
         _check_limits(state, lines, accounts)
     recorded = state.recorded_text
@@ -168,6 +173,17 @@ def _canonical_posting(line: Line) -> dict[str, str]:
         None if line.action is None else canonical.HOLD_ACTIONS[line.action],
         line.up_to,
     )
+
+
+def _accounts(state: State, lines: Sequence[Line]) -> list[tuple[Account, Account]]:
+    accounts: list[tuple[Account, Account]] = []
+    try:
+        for line in lines:
+            accounts.append((_account(state, line.debit, line), _account(state, line.credit, line)))
+    except errors.Refusal as refusal:
+        refusal.line = len(accounts)
+        raise
+    return accounts
 
 
 def _account(state: State, path: str, line: Line) -> Account:
@@ -208,12 +224,20 @@ def _as_available(line: Line, debit: Account, credit: Account) -> Line:
 
 def _check_limits(state: State, lines: Sequence[Line], accounts: Sequence[tuple[Account, Account]]) -> None:
     """Every posted line counts in its two accounts' limits, line by line, the debit side first."""
-    for line, sides in zip(lines, accounts, strict=True):
+    for number, (line, sides) in enumerate(zip(lines, accounts, strict=True)):
         if line.layer is Layer.POSTED:
-            for account, debit in zip(sides, (True, False), strict=True):
-                for limit in state.limits.get(account.id, ()):
-                    if limit.debit is debit:
-                        state.use(limit, account, line.amount)
+            try:
+                _use_limits(state, line, sides)
+            except errors.Refusal as refusal:
+                refusal.line = number
+                raise
+
+
+def _use_limits(state: State, line: Line, sides: tuple[Account, Account]) -> None:
+    for account, debit in zip(sides, (True, False), strict=True):
+        for limit in state.limits.get(account.id, ()):
+            if limit.debit is debit:
+                state.use(limit, account, line.amount)
 
 
 def _move(

@@ -127,13 +127,16 @@ class NotInTransaction(LedgerError):
 class Refusal(LedgerError):
     """A unit judged and refused; it left no trace.
 
-    ``index``: which of the unit's journals broke it, from 0; None where that is not known.
+    ``index``: which of the unit's journals broke it, ``line``: which line of that one (a hold's come first), each
+    from 0; None where that is not known, or no line is to blame.
     """
 
     code: ClassVar[str] = "refused"
 
     def __post_init__(self) -> None:
-        self.index: int | None = None  # no field: the same refusal is equal wherever in a unit it came
+        # No fields: the same refusal is equal wherever in a unit it came.
+        self.index: int | None = None
+        self.line: int | None = None
 
     def __str__(self) -> str:
         facts = ", ".join(f"{f.name}={getattr(self, f.name)}" for f in fields(self))

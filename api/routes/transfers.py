@@ -14,7 +14,7 @@ from api.routes.journals import own_paths
 from api.schemas.ledger import JournalEntry
 from api.schemas.transfers import NewTransferBody
 from ledger import read
-from ledger.errors import AccountUnknown
+from ledger.errors import AccountUnknown, Refusal
 from ledger.model import Journal, Posting
 
 
@@ -52,7 +52,12 @@ async def transfer(request: ApiRequest) -> Response[bytes]:
             raise NotFound
         return JournalEntry.of(found, await own_paths(conn, sight, found))
 
-    return await post_once(deps, once, sight.book_id, (journal,), answer, status=201)
+    try:
+        return await post_once(deps, once, sight.book_id, (journal,), answer, status=201)
+    except Refusal as refusal:
+        if refusal.line is None:
+            raise
+        raise ItemRefused(f"/legs/{refusal.line}", refusal) from refusal
 
 
 routes = (transfer,)

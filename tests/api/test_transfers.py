@@ -51,7 +51,27 @@ async def test_one_leg_that_cannot_stand_stops_all(api: Api) -> None:
     other = await api.wallet(merchant, "c2", 0)
     answer = await caller.post("/v1/transfers", {"legs": [leg(wallet, payable, 400), leg(other, payable, 1)]})
     assert (answer.status_code, answer.json()["code"]) == (409, "insufficient_funds")
+    assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/legs/1", "insufficient_funds")]
     assert await available(caller, wallet) == 1000
+
+
+async def test_the_leg_to_blame_is_named_for_each_kind_of_refusal(api: Api) -> None:
+    merchant, payable, wallet, caller = await world(api)
+    frozen, bounded = await api.wallet(merchant, "c2", 10), await api.wallet(merchant, "c3", 10)
+    ops = await api.caller(None)
+    said = {"currency": "INR", "reason": "r"}
+    await ops.post(f"/v1/accounts/{frozen}/changes", said | {"status": "frozen"})
+    bound = {"name": "d", "side": "debit", "measure": "sum", "maximum": 5, "window": "day"}
+    await ops.post(f"/v1/accounts/{bounded}/limits", said | bound)
+    first = leg(wallet, payable, 1)
+    for wrong, code in (
+        (leg(frozen, payable, 1), "account_frozen"),
+        (leg(bounded, payable, 6), "velocity_exceeded"),
+        (leg(wallet, payable, 1000), "insufficient_funds"),
+    ):
+        answer = await caller.post("/v1/transfers", {"legs": [first, first, wrong, first]})
+        assert (answer.status_code, answer.json()["code"]) == (409, code), answer.text
+        assert [(e["pointer"], e["code"]) for e in answer.json()["errors"]] == [("/legs/2", code)]
 
 
 async def test_as_much_as_is_available_is_booked_and_a_repeat_books_no_more(api: Api) -> None:
