@@ -151,7 +151,9 @@ CREATE TABLE ledger.posting (
   hold_id          uuid,
   PRIMARY KEY (book_id, journal_seq, line),
   CONSTRAINT posting_sides CHECK (debit_account <> credit_account OR ledger.broken('KH015', 'posting', 'posting_sides')),
-  CONSTRAINT posting_amount CHECK (amount > 0 OR (amount < 0 AND layer = 1 AND hold_action >= 2)
+  CONSTRAINT posting_amount CHECK (amount BETWEEN 1 AND 1000000000000000
+                                   -- what is given back at once may have been placed and increased many times
+                                   OR (amount < 0 AND layer = 1 AND hold_action >= 2)
                                    OR ledger.broken('KH015', 'posting', 'posting_amount')),
   CONSTRAINT posting_currency CHECK (currency <> '' OR ledger.broken('KH015', 'posting', 'posting_currency')),
   CONSTRAINT posting_line CHECK (line > 0 OR ledger.broken('KH015', 'posting', 'posting_line')),
