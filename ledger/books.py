@@ -20,8 +20,11 @@ FORBIDDEN_BY_BALANCE = ("KH006", "KH017")
 
 
 async def create_book(conn: AsyncConnection[Any], *, name: str, now: datetime) -> int:
-    """The id of the book of that name, made if it is not there."""
-    cursor = await conn.execute("SELECT ledger.create_book(%s, %s)", [name, now])
+    """The id of the book of that name, made if it is not there. Raises ``DatabaseRefused`` for what is no name."""
+    try:
+        cursor = await conn.execute("SELECT ledger.create_book(%s, %s)", [name, now])
+    except psycopg.DatabaseError as error:
+        raise refused(error) from None
     row = await cursor.fetchone()
     assert row is not None
     return row[0]

@@ -10,7 +10,7 @@ from litestar.params import FromPath
 
 from api.books import Sight
 from api.documents.formats import FORMATS
-from api.errors import NotFound, StatementTooLong
+from api.errors import NotFound, RateLimited, StatementTooLong
 from api.operation import ApiRequest
 from api.pages import books
 from api.pages.render import page
@@ -20,6 +20,7 @@ from api.policy import public
 from api.routes.statements import statement_file
 from ledger.reports.errors import NotRepresentable, PeriodInvalid
 
+_BUSY = "Other statements are still being written. Try again in a moment."
 # In the order of the buttons; the first is what Enter in a field asks for.
 BUTTONS = (("pdf", "PDF"), ("html", "Print view"), ("csv", "CSV"), ("camt.053", "camt.053"))
 
@@ -42,31 +43,35 @@ async def get_file(request: ApiRequest, currency: FromPath[str], account: FromPa
     format = asked.get("format", "")
     if account not in {place.path for place in books.places(viewer.owner)} or format not in FORMATS:
         raise NotFound
-    period = (_day(asked.get("from", "")), _day(asked.get("to", "")))
     try:
+        period = (_day(asked.get("from", "")), _day(asked.get("to", "")))
         return await statement_file(
             *(request.deps, Sight(viewer.book_id, viewer.owner), account, currency_in(currency), period),
             format=format,
             name=lambda path: books.counter_name(path, viewer.owner),
         )
     except (PeriodInvalid, StatementTooLong, NotRepresentable) as refusal:
-        return _refused(refusal, books.account_href(account, currency))
+        return _refused(f"{refusal}.", books.account_href(account, currency))
+    except RateLimited as refusal:
+        answer = _refused(_BUSY, books.account_href(account, currency), status=429)
+        answer.headers["Retry-After"] = str(refusal.retry_after_s)
+        return answer
 
 
 def _day(text: str) -> date:
-    """A day as a date field sends it; anything else was not written by us."""
+    """A day as a date field sends it, or a person where there is no such field. Raises ``PeriodInvalid``."""
     try:
         return date.fromisoformat(text)
     except ValueError:
-        raise NotFound from None
+        raise PeriodInvalid("A day is written 2026-11-22") from None
 
 
-def _refused(refusal: Exception, back: str) -> Response[bytes]:
+def _refused(sentence: str, back: str, status: int = 422) -> Response[bytes]:
     return page(
         "message.html",
-        status=422,
-        heading="There is no such statement",
-        sentence=f"{refusal}.",
+        status=status,
+        heading="There is no such statement" if status == 422 else "One moment",
+        sentence=sentence,
         link={"href": back, "text": "Back to the account"},
         request_id="",
     )

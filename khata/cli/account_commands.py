@@ -7,6 +7,7 @@ from typing import Any
 import psycopg
 import rich_click as click
 from rich.table import Table
+from rich.text import Text
 
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
 from khata.cli.people import act_on, as_option, reason_option
@@ -156,7 +157,7 @@ def history(path: str, currency: str, book: str | None, as_json: bool) -> None:
 def _facts_table(facts: list[AccountFact]) -> Table:
     table = Table("after", "floor", "status", "person", "reason", "recorded at")
     for f in facts:
-        said = ("none" if f.floor is None else str(f.floor), f.status, f.person or "", f.reason)
+        said = ("none" if f.floor is None else str(f.floor), f.status, Text(f.person or ""), Text(f.reason))
         table.add_row(str(f.after_seq), *said, str(f.recorded_at))
     return table
 
@@ -166,7 +167,7 @@ def _limits_table(limits: list[LimitFact]) -> Table:
     for x in limits:
         bound = str(x.maximum) if x.active else "off"
         of = f"{x.measure} of {x.side}s a {x.window}"
-        table.add_row(x.name, str(x.after_seq), bound, of, x.person, x.reason, str(x.recorded_at))
+        table.add_row(x.name, str(x.after_seq), bound, of, Text(x.person), Text(x.reason), str(x.recorded_at))
     return table
 
 

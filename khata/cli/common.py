@@ -15,6 +15,7 @@ import rich_click as click
 from psycopg import AsyncConnection
 from rich.console import Console
 
+from api.errors import ApiError
 from banks.errors import BanksError
 from gateway.errors import GatewayError
 from khata.bootstrap import open_database
@@ -26,7 +27,8 @@ from ledger.errors import LedgerError
 
 T = TypeVar("T")
 
-EXPECTED = (KhataError, LedgerError, BanksError, GatewayError, psycopg.OperationalError, OSError)
+# psycopg.Error: also what the database says to numbers, days and names that no column of it holds.
+EXPECTED = (KhataError, LedgerError, BanksError, GatewayError, ApiError, psycopg.Error, OSError)
 
 # Account paths look like emoji codes to rich (`:Bank:`); what is piped into a file is not cut to 80 columns.
 WIDTH = None if sys.stdout.isatty() else 160

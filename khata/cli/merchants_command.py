@@ -5,6 +5,7 @@ from __future__ import annotations
 import rich_click as click
 from psycopg import AsyncConnection
 from rich.table import Table
+from rich.text import Text
 
 from api.clients import create_client
 from api.policy import MERCHANT_SCOPES
@@ -102,5 +103,5 @@ def list_all(as_json: bool) -> None:
     table = Table("merchant", "name", "home book", "currencies", "bank")
     for merchant in merchants:
         currencies = ", ".join(merchant.currencies)
-        table.add_row(merchant.owner, merchant.name, str(merchant.book_id), currencies, merchant.bank)
+        table.add_row(merchant.owner, Text(merchant.name), str(merchant.book_id), currencies, merchant.bank)
     console.print(table)

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-
-from iso4217 import Currency
-
-
-@cache
-def exponent(currency: str) -> int:
-    """Decimal places of the currency: 0 for JPY, 2 for INR, 3 for KWD."""
-    return Currency(currency).exponent or 0
+from ledger.export.money import exponent
 
 
 def major(amount: int, currency: str) -> str:

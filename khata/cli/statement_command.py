@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
+from secrets import token_hex
 from typing import IO
 
 import rich_click as click
@@ -88,11 +90,21 @@ async def _store(chunks: AsyncIterator[bytes], out: Path | None) -> None:
     if out is None:
         await _copy(chunks, sys.stdout.buffer)
         return
-    aside = out.with_name(f".{out.name}.part")
-    with aside.open("wb") as file:
+    with _aside(out) as file:
         size = await _copy(chunks, file)
-    aside.replace(out)
-    console.print(f"{size:,} bytes in {out}")
+    console.print(f"{size:,} bytes in {out}", markup=False)
+
+
+@contextmanager
+def _aside(out: Path) -> Generator[IO[bytes]]:
+    """A file that becomes ``out`` at the end of the block, and is gone if that fails."""
+    aside = out.with_name(f".{out.name[:64]}.{token_hex(4)}.part")
+    try:
+        with aside.open("xb") as file:
+            yield file
+        aside.replace(out)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 async def _copy(chunks: AsyncIterator[bytes], file: IO[bytes]) -> int:

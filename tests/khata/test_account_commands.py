@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from khata.cli import cli
+from khata.cli.common import EXPECTED
 from tests.server import Server, drop_database
 
 WALLET = "Liabilities:Customer:c1:Wallet"
@@ -67,3 +68,41 @@ def test_what_cannot_be_is_refused_with_its_code(run: Run) -> None:
         done = run(*arguments)
         assert getattr(done.exception, "code", None) == code, done.output
     assert run("floor", WALLET, "INR", "much", "--reason", "x").exit_code == 2
+
+
+def test_reasons_and_people_are_printed_as_they_were_written(run: Run) -> None:
+    path = "Liabilities:Customer:c2:Wallet"
+    assert run("open-account", path, "INR").exit_code == 0
+    assert run("freeze", path, "INR", "--reason", "[/b] see", "--as", "[/x]").exit_code == 0
+    told = run("history", path, "INR")
+    assert told.exit_code == 0, repr(told.exception)
+    assert "[/b] see" in told.output
+    assert "[/x]" in told.output
+
+
+def test_a_currency_that_iso_does_not_know_is_shown_as_the_book_counts_it(run: Run) -> None:
+    assert run("open-account", "Assets:Points", "ZZZ").exit_code == 0
+    shown = run("balances", "--prefix", "Assets:Points")
+    assert (shown.exit_code, "ZZZ" in shown.output) == (0, True)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("open", "Bad Name"),
+        ("open", ""),
+        ("open-account", WALLET, "USD", "--floor", "99999999999999999999"),
+        ("floor", WALLET, "INR", "99999999999999999999", "--reason", "x"),
+        ("journals", "--before", "99999999999999999999"),
+        ("balances", "--effective-as-of", "0001-01-01"),
+        ("balances", "--effective-as-of", "9999-12-31"),
+        ("balances", "--known-as-of", "9999-12-31T23:59:59-14:00"),
+        ("journals", "--effective-to", "9999-12-31"),
+        ("journals", "--recorded-to", "9999-12-31T23:59:59-14:00"),
+    ],
+)
+def test_what_no_book_can_hold_is_refused_or_answered_and_never_breaks(
+    run: Run, arguments: tuple[str, ...]
+) -> None:
+    done = run(*arguments)
+    assert done.exit_code in (0, 2) or isinstance(done.exception, EXPECTED), repr(done.exception)

@@ -86,6 +86,17 @@ def test_a_statement_is_printed_or_stored_as_a_file_that_is_whole(
     assert len(list(tmp_path.iterdir())) == 3
 
 
+def test_a_file_that_is_refused_is_one_line_and_leaves_nothing_behind(
+    khata: Khata, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("api.documents.statement_pdf.MOST_LINES", 1)
+    out = str(tmp_path / "[b].pdf")
+    told = khata("statement", CASH, "INR", *PERIOD, "--format", "pdf", "--out", out, fails=True)
+    assert b"statement_too_long" in told
+    assert b"Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_each_report_is_a_table_csv_or_json(khata: Khata, posted: int) -> None:
     for report in ("trial-balance", "balance-sheet"):
         assert CASH.encode() in khata("report", report)

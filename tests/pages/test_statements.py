@@ -85,6 +85,19 @@ def test_days_the_wrong_way_round_are_told_and_lead_back(
         expect(page.get_by_role("heading", level=1)).to_have_text("Pending, INR")
 
 
+def test_what_is_no_day_is_told_how_to_write_one_and_leads_back(
+    shop: Shop, browser: Browser, merchant: Merchant, credentials: tuple[str, str]
+) -> None:
+    with looking(browser, shop.url) as page:
+        open_account(page, merchant, credentials)
+        account = f"/merchant/accounts/INR/Liabilities:Merchant:{merchant.owner}:Pending"
+        for day in ("22/11/2026", ""):
+            told = page.request.get(f"{shop.url}{account}/statement?from={day}&to=2026-11-30&format=csv")
+            assert told.status == 422
+            assert "A day is written 2026-11-22." in told.text()
+            assert "Back to the account" in told.text()
+
+
 def test_a_statement_of_another_merchants_account_is_like_a_missing_one(
     shop: Shop, browser: Browser, merchant: Merchant, credentials: tuple[str, str]
 ) -> None:
