@@ -56,4 +56,4 @@ def command(format_: str, out: Path | None, after: int, through: int | None, boo
 
     written = with_database(work)
     if out is not None:
-        console.print(f"{written:,} bytes in {out}")
+        console.print(f"{written:,} bytes in {out}", markup=False)

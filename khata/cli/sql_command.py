@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import psycopg
 import rich_click as click
+from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from khata.bootstrap import open_database
 from khata.cli.common import console
@@ -40,7 +42,7 @@ def _show(cursor: psycopg.Cursor) -> None:
     if cursor.description is None:
         console.print(cursor.statusmessage)
         return
-    table = Table(*(column.name for column in cursor.description))
+    table = Table(*(escape(column.name) for column in cursor.description))
     for row in cursor:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
     console.print(table)

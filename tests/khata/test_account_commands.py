@@ -106,3 +106,12 @@ def test_what_no_book_can_hold_is_refused_or_answered_and_never_breaks(
 ) -> None:
     done = run(*arguments)
     assert done.exit_code in (0, 2) or isinstance(done.exception, EXPECTED), repr(done.exception)
+
+
+def test_what_a_query_answers_is_printed_as_it_is(run: Run) -> None:
+    done = CliRunner(env=run("history", WALLET, "INR").runner.env).invoke(
+        cli, ["sql", "SELECT '[/b]' AS \"[/x]\""]
+    )
+    assert done.exit_code == 0, repr(done.exception)
+    assert "[/b]" in done.output
+    assert "[/x]" in done.output
