@@ -63,7 +63,7 @@ READS = frozenset(
             "span_journals",
         ),
         *("spans_of", "spans_rolled_up", "sums_as_of", "day_of"),
-        *("indexed_through", "periods", "search", "terms_in_use", "terms_of"),
+        *("indexed_through", "metadata_of", "periods", "search", "term_bytes", "terms_in_use", "terms_of"),
         *("limits_in_force", "plan_for", "total"),
     }
 )
