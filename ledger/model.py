@@ -344,11 +344,14 @@ class Statement:
 
     ``sql`` with ``%(name)s`` parameters; ``rows`` is the number of rows it must hit (None for any): another
     number refuses the unit with ``StatementRefused``.
+    ``together``: run once for all units of a batch that have it. Its only parameter is then ``%(rows)s``, a JSON
+    array of everybody's ``params`` (``jsonb_to_recordset``; UUIDs and times as text), and it must hit their ``rows`` in all.
     """
 
     sql: str
     params: Mapping[str, Any]
     rows: int | None = 1
+    together: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
@@ -58,23 +59,34 @@ async def _run_statements(
             for statement in unit.statements:
                 by_sql.setdefault(statement.sql, []).append(statement)
     for sql, statements in by_sql.items():
-        await _run_group(conn, sql, statements)
+        wanted = [s.rows for s in statements]
+        params = [dict(s.params) for s in statements]
+        if statements[0].together:
+            wanted = [None if None in wanted else sum(rows for rows in wanted if rows is not None)]
+            params = [{"rows": orjson.dumps(params).decode()}]
+        await _run_group(conn, sql, params, wanted)
 
 
-async def _run_group(conn: AsyncConnection[Any], sql: str, statements: Sequence[Statement]) -> None:
+async def _run_group(
+    conn: AsyncConnection[Any],
+    sql: str,
+    params: Sequence[Mapping[str, Any]],
+    wanted: Sequence[int | None],
+) -> None:
+    """Run ``sql`` once for each of ``params``; each must hit the number of rows ``wanted`` of it."""
     cursor = conn.cursor()
     try:
         # returning=True keeps each execution's own row count; psycopg pipelines them.
-        await cursor.executemany(sql.encode(), [dict(s.params) for s in statements], returning=True)
+        await cursor.executemany(sql.encode(), params, returning=True)
     except psycopg.DatabaseError as error:
         if not _refused(error):
             raise
         raise StatementRefused(
             _first_words(sql), error.diag.constraint_name or error.sqlstate or ""
         ) from error
-    for statement in statements:
-        if statement.rows is not None and cursor.rowcount != statement.rows:
-            raise StatementRefused(_first_words(sql), f"hit {cursor.rowcount} rows, not {statement.rows}")
+    for rows in wanted:
+        if rows is not None and cursor.rowcount != rows:
+            raise StatementRefused(_first_words(sql), f"hit {cursor.rowcount} rows, not {rows}")
         cursor.nextset()
 
 
