@@ -92,6 +92,8 @@ class Connection:
     async def _ready_session(self) -> Session | NotSentReason:
         if self._closing:
             return NotSentReason.CLOSED
+        if self._session is not None and self._session.alive:
+            return self._session
         try:
             async with asyncio.timeout(self._endpoint.ready_timeout_s):
                 while self._session is None or not self._session.alive:

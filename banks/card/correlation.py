@@ -61,8 +61,9 @@ class InFlight:
     def add(self, request: Message) -> asyncio.Future[Answer]:
         """Wait for the answer to ``request``, whose key must not be waiting already."""
         answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
-        self._given_up.pop(Key.of(request), None)  # a repeat is waited for again
-        self._waiting[Key.of(request)] = _Waiting(answer, response_to(request.mti))
+        key = Key.of(request)
+        self._given_up.pop(key, None)  # a repeat is waited for again
+        self._waiting[key] = _Waiting(answer, response_to(request.mti))
         return answer
 
     def give_up(self, key: Key) -> None:
@@ -72,6 +73,13 @@ class InFlight:
         self._given_up[key] = None
         while len(self._given_up) > _REMEMBERED:
             del self._given_up[next(iter(self._given_up))]
+
+    def time_out(self, key: Key) -> None:
+        """Tell who waits that no answer came in time, and wait no longer. No effect once answered."""
+        waiting = self._waiting.get(key)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_result(UnknownReason.TIMED_OUT)
+        self.give_up(key)
 
     def is_late(self, key: Key) -> bool:
         return key in self._given_up

@@ -63,14 +63,17 @@ class Session:
         self._counters.sent += 1
         # From here on a byte may be on its way. No drain: what may pile up is bounded by max_in_flight.
         self._writer.write(data)
+        # A timer of its own costs a fraction of asyncio.timeout.
+        timer = asyncio.get_running_loop().call_later(
+            self._limits.response_timeout_s, self._in_flight.time_out, key
+        )
         try:
-            async with asyncio.timeout(self._limits.response_timeout_s):
-                return await answer
-        except TimeoutError:
-            unreadable = self._counters.malformed > malformed
-            return UnknownReason.UNREADABLE if unreadable else UnknownReason.TIMED_OUT
+            outcome = await answer
         finally:
+            timer.cancel()
             self._in_flight.give_up(key)
+        unreadable = outcome is UnknownReason.TIMED_OUT and self._counters.malformed > malformed
+        return UnknownReason.UNREADABLE if unreadable else outcome
 
     async def run(self) -> None:
         """Read answers until the connection ends; then every waiting request is unknown."""
