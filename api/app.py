@@ -62,16 +62,17 @@ ROUTES = (
 def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ()) -> Litestar:
     """The ASGI application on ``deps``. Raises ``PolicyMissing`` if a route does not say who may call it.
 
-    It opens nothing and closes nothing but its own signing keys: ``deps`` is ready when it starts.
+    It opens nothing but its own signing keys and closes nothing but its own reads: ``deps`` is ready when it starts.
     """
     app = Litestar(
         route_handlers=[*ROUTES, _static(), get_docs],
-        guards=[Authorize(deps.verifier, deps.rate)],
+        before_request=Authorize(deps.verifier, deps.rate),
         exception_handlers={Exception: answer_problem},
-        request_class=ApiRequest,
+        request_class=ApiRequest.on(deps),
         request_max_body_size=BODY_LIMIT,
         state=State({"deps": deps}),
         on_startup=[deps.keys.start],
+        on_shutdown=[deps.reads.close],
         plugins=list(plugins),
         openapi_config=None,
         logging_config=None,

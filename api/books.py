@@ -23,14 +23,13 @@ async def sight_of(deps: AppDependencies, principal: Principal, asked: int | Non
     """What ``principal`` may see of book ``asked``; another book than a merchant's own is unknown to it."""
     if principal.merchant_id is None:
         return Sight(deps.book_id if asked is None else asked, None)
-    home = await _home(deps, principal.merchant_id)
-    if asked not in (None, home):
+    own = deps.sights.get(principal.merchant_id) or await _own(deps, principal.merchant_id)
+    if asked not in (None, own.book_id):
         raise BookUnknown(asked)
-    return Sight(home, ids.public(ids.MERCHANT, principal.merchant_id))
+    return own
 
 
-async def _home(deps: AppDependencies, merchant_id: UUID) -> int:
-    known = deps.home_books
-    if merchant_id not in known:
-        known[merchant_id] = (await merchants.get_merchant(deps.gateway, merchant_id)).book_id
-    return known[merchant_id]
+async def _own(deps: AppDependencies, merchant_id: UUID) -> Sight:
+    home = (await merchants.get_merchant(deps.gateway, merchant_id)).book_id
+    own = deps.sights[merchant_id] = Sight(home, ids.public(ids.MERCHANT, merchant_id))
+    return own

@@ -6,19 +6,22 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 from uuid import UUID
 
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
 from api.limits import RateLimit
 from api.oauth.keys import KeyRing
 from api.oauth.tokens import Authority, TokenVerifier
+from api.reads import Reads
 from api.secrets import ApiSecrets
 from api.streams import Places
 
 if TYPE_CHECKING:
+    from api.books import Sight
     from gateway.core import Gateway
 
 
@@ -61,6 +64,11 @@ class AppDependencies:
         return TokenVerifier(self.keys, self.authority, self.clock)
 
     @cached_property
+    def reads(self) -> Reads:
+        """On a connection of its own, as those of the pool are."""
+        return Reads(partial(AsyncConnection.connect, str(self.pool.conninfo), autocommit=True))
+
+    @cached_property
     def rate(self) -> RateLimit:
         return RateLimit(per_second=self.per_second, burst=self.burst, clock=self.clock)
 
@@ -79,6 +87,6 @@ class AppDependencies:
         return Places(most=4, each=2)
 
     @cached_property
-    def home_books(self) -> dict[UUID, int]:
-        """Home book by merchant, as far as asked for: it never changes."""
+    def sights(self) -> dict[UUID, Sight]:
+        """What each merchant may see, as far as asked for: neither its home book nor its public id ever changes."""
         return {}

@@ -32,6 +32,8 @@ _DEFAULTS: tuple[tuple[bytes, bytes], ...] = (
 )
 _LEFT = 499
 _HSTS = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+_REQUEST_ID = b"x-request-id"
+_NAMES = frozenset({*dict(_DEFAULTS), _HSTS[0], _REQUEST_ID})
 
 
 class Edge:
@@ -45,14 +47,14 @@ class Edge:
     ) -> None:
         self._app = app
         self._ids = ids
-        self._send_s = send_s
+        self._unread = _Unread(send_s)
         self._defaults = (*_DEFAULTS, _HSTS) if https else _DEFAULTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = _Exchange(scope, (receive, send), str(self._ids()), self._defaults, self._send_s)
+        request = _Exchange(scope, (receive, send), str(self._ids()), self._defaults, self._unread)
         started = perf_counter()
         try:
             await self._app(scope, request.receive, request.send)
@@ -68,6 +70,50 @@ class Edge:
             _log(scope, request, perf_counter() - started)
 
 
+class _Sending:
+    """A part of an answer on its way. ``given_up``: it took too long, so its task was cancelled."""
+
+    __slots__ = ("given_up", "since", "task")
+
+    def __init__(self, task: asyncio.Task[Any], since: float) -> None:
+        self.task = task
+        self.since = since
+        self.given_up = False
+
+
+class _Unread:
+    """Gives up what nobody reads for ``limit_s`` (None: never), at the latest after twice that time.
+
+    One timer for all answers: one of its own for each costs more than it takes to send it.
+    """
+
+    def __init__(self, limit_s: float | None) -> None:
+        self._limit_s = limit_s
+        self._under_way: set[_Sending] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self) -> _Sending:
+        loop = self._loop = self._loop or asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        sending = _Sending(task, loop.time())
+        self._under_way.add(sending)
+        if self._timer is None and self._limit_s is not None:
+            self._timer = loop.call_later(self._limit_s, self._look, loop, self._limit_s)
+        return sending
+
+    def end(self, sending: _Sending) -> None:
+        self._under_way.discard(sending)
+
+    def _look(self, loop: asyncio.AbstractEventLoop, limit_s: float) -> None:
+        for sending in self._under_way:
+            if loop.time() - sending.since >= limit_s and not sending.given_up:
+                sending.given_up = True
+                sending.task.cancel()
+        self._timer = loop.call_later(limit_s, self._look, loop, limit_s) if self._under_way else None
+
+
 class _Exchange:
     """One request and what has been answered so far. ``left``: the caller went away before the end of it."""
 
@@ -77,15 +123,15 @@ class _Exchange:
         wires: tuple[Receive, Send],
         id: str,
         defaults: tuple[tuple[bytes, bytes], ...],
-        send_s: float | None,
+        unread: _Unread,
     ) -> None:
         self.id = id
         self.status = 0
         self.left = False
         self._whole = False
         self._receive, self._send = wires
-        self._send_s = send_s
-        self._defaults = (*defaults, (b"x-request-id", id.encode()))
+        self._unread = unread
+        self._defaults = (*defaults, (_REQUEST_ID, id.encode()))
         state: MutableMapping[str, Any] = scope  # type: ignore[assignment]  # our own key beside ASGI's
         state["khata.request_id"] = id
 
@@ -101,12 +147,20 @@ class _Exchange:
             headers = list(message.get("headers", ()))
             given = {name.lower() for name, _ in headers}
             # A page or a static file brings its own policy; nothing goes out without one.
-            message["headers"] = headers + [pair for pair in self._defaults if pair[0] not in given]
+            defaults = self._defaults
+            if not given.isdisjoint(_NAMES):
+                defaults = [pair for pair in defaults if pair[0] not in given]
+            message["headers"] = [*headers, *defaults]
+        sending = self._unread.begin()
         try:
-            async with asyncio.timeout(self._send_s):
-                await self._send(message)
-        except TimeoutError:
+            await self._send(message)
+        except asyncio.CancelledError:
+            if not sending.given_up:
+                raise
+            sending.task.uncancel()
             raise CallerGone("what was sent is not read") from None
+        finally:
+            self._unread.end(sending)
         self._whole = message["type"] == "http.response.body" and not message.get("more_body")
 
     async def fail(self, error: Exception) -> None:

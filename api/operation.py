@@ -6,6 +6,7 @@ The guard, the readers below and the OpenAPI document all use the same declarati
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
 
 from litestar import Request
@@ -102,9 +103,12 @@ def changes(
 class ApiRequest(Request[None, Principal, State]):
     """A request with what the application stands on, and readers that judge by the route's declaration."""
 
-    @property
-    def deps(self) -> AppDependencies:
-        return cast(AppDependencies, self.app.state.deps)
+    deps: AppDependencies
+
+    @classmethod
+    def on(cls, deps: AppDependencies) -> type[ApiRequest]:
+        """The class of an application's requests."""
+        return type(cls.__name__, (cls,), {"deps": deps})
 
     @property
     def address(self) -> str:
@@ -125,6 +129,8 @@ class ApiRequest(Request[None, Principal, State]):
     def asked(self, model: type[M]) -> M:
         """The query parameters. One given twice, or one nobody knows, is refused."""
         assert self.operation.query is model, "the route declares another query"
+        if not self.scope["query_string"]:
+            return nothing_asked(model)
         return read_query(model, list(self.query_params.multi_items()))
 
     def idempotency_key(self) -> str:
@@ -162,6 +168,12 @@ def _member(name: str) -> tuple[str, str | None]:
     """``metadata[order_id]`` is the member ``order_id`` of ``metadata`` (OpenAPI's style deepObject)."""
     inside, bracket, key = name.partition("[")
     return (inside, key[:-1]) if bracket and key.endswith("]") and len(key) > 1 else (name, None)
+
+
+@lru_cache
+def nothing_asked(model: type[M]) -> M:
+    """What a request without a query asks; one for all, for they cannot be changed."""
+    return read_query(model, [])
 
 
 def read_query(model: type[M], items: list[tuple[str, Any]]) -> M:

@@ -86,6 +86,26 @@ async def balance(
         return await cursor.fetchone()
 
 
+# Of each owner (book, public id), in each currency: [index of the owner, currency, [[index of the path, posted,
+# available], …]], as one JSON array in no order. In a path, * stands for the owner; only its accounts are found.
+# Amounts are signed by the account's normal side. Each look-up is by key, however many the planner expects:
+# sub-selects with OFFSET are not joined.
+FIGURES = """
+SELECT coalesce(json_agg(json_build_array(owner, currency, figures)), '[]') FROM (
+  SELECT w.n - 1 AS owner, a.currency, json_agg(json_build_array(p.n - 1,
+           CASE WHEN b.debit_normal THEN posted_debits - posted_credits ELSE posted_credits - posted_debits END,
+           CASE WHEN b.debit_normal THEN posted_debits - posted_credits - pending_credits
+                ELSE posted_credits - posted_debits - pending_debits END)) AS figures
+    FROM unnest(string_to_array($1, E'\n')::int[], string_to_array($2, E'\n')) WITH ORDINALITY AS w (book_id, owner, n)
+   CROSS JOIN unnest(string_to_array($3, E'\n')) WITH ORDINALITY AS p (path, n)
+   CROSS JOIN LATERAL (SELECT * FROM ledger.account x
+                        WHERE x.book_id = w.book_id AND x.owner = w.owner AND x.path = replace(p.path, '*', w.owner)
+                       OFFSET 0) AS a
+   CROSS JOIN LATERAL (SELECT * FROM ledger.balance x
+                        WHERE x.book_id = a.book_id AND x.account_id = a.account_id OFFSET 0) AS b
+   GROUP BY w.n, a.currency) AS found"""
+
+
 async def owned(
     conn: AsyncConnection[Any], book_id: int, paths: Collection[str], owner: str
 ) -> frozenset[str]:
