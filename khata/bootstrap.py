@@ -23,6 +23,7 @@ from khata.secret_file import secrets_for
 
 OWNER, APP, AUDIT, MERCHANT = "khata_owner", "khata_app", "khata_audit", "khata_merchant"
 ROLES = (OWNER, APP, AUDIT, MERCHANT)
+POSTER = "khata_poster"  # owns ledger.append and runs it; nobody logs in as it
 # `khata` holds the list of migrations that have run.
 SCHEMAS = ("khata", "ledger", "banks", "gateway", "api", "procrastinate")
 OLDEST_VERSION = 150000
@@ -149,6 +150,9 @@ def _ensure_roles(admin: psycopg.Connection, passwords: Mapping[str, str]) -> No
             _set_password(admin, role, passwords[role])
         elif found[0]:
             raise RoleTooPowerful(role)
+    if not _exists(admin, "SELECT 1 FROM pg_roles WHERE rolname = %s", POSTER):
+        admin.execute(sql.SQL("CREATE ROLE {} NOLOGIN").format(sql.Identifier(POSTER)))
+    admin.execute(sql.SQL("GRANT {} TO {}").format(sql.Identifier(POSTER), sql.Identifier(OWNER)))
     if not _exists(admin, "SELECT 1 FROM pg_roles WHERE rolname = current_user AND rolsuper"):
         # Only a member of the owner may give databases to it.
         admin.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(sql.Identifier(OWNER)))

@@ -6,7 +6,7 @@ refused unit leaves no trace, so the next one is judged as if it had never come.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta
 from typing import NamedTuple
@@ -27,6 +27,7 @@ from ledger.model import (
     Posted,
     Release,
     Result,
+    Source,
     Unit,
 )
 from ledger.state import Account, Hold, State, Stored
@@ -96,7 +97,7 @@ def decide(state: State, units: Sequence[Unit]) -> Decisions:
         state.begin()
         mark = len(decisions.journals), len(decisions.postings), len(decisions.holds)
         try:
-            decisions.results.append(replay(state, unit) or _stand(state, unit, decisions))
+            decisions.results.append(replay(state.sources, unit) or _stand(state, unit, decisions))
         except errors.Refusal as refusal:
             state.undo()
             del decisions.journals[mark[0] :], decisions.postings[mark[1] :], decisions.holds[mark[2] :]
@@ -104,9 +105,9 @@ def decide(state: State, units: Sequence[Unit]) -> Decisions:
     return decisions
 
 
-def replay(state: State, unit: Unit) -> Posted | None:
+def replay(sources: Mapping[Source, Stored], unit: Unit) -> Posted | None:
     """The unit as it stands already, None if it is new; ``SourceConflict`` if a key stands for something else."""
-    stored = [state.sources.get(journal.source) for journal in unit.journals]
+    stored = [sources.get(journal.source) for journal in unit.journals]
     if not any(stored):
         return None
     known: list[Stored] = []

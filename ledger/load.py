@@ -1,4 +1,7 @@
-"""Takes a book's lock and loads what a batch touches, in one round trip; two if an account has velocity limits."""
+"""Reads what a batch touches: under the book's lock, or without it for who goes by the book's version.
+
+One round trip; two under the lock if an account has velocity limits.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +14,12 @@ from psycopg import AsyncConnection, AsyncCursor
 
 from ledger.errors import BookUnknown
 from ledger.model import Capture, Journal, Place, Source, Unit
-from ledger.state import Account, Hold, Limit, RowTypes, State, Stored
+from ledger.state import Account, Hold, Limit, State, Stored
 
 # Never SELECT … FOR UPDATE as the mutex: on a distributed PostgreSQL that lock can sit on a shard's old placement.
 _LOCK = """
 UPDATE ledger.book SET recorded_at = greatest(recorded_at, %(now)s) WHERE book_id = %(book)s
-RETURNING name, head, recorded_at, closed_through, 'ledger.posting'::regtype::oid, 'ledger.journal'::regtype::oid"""
+RETURNING name, version, head, recorded_at, closed_through, 'ledger.posting'::regtype::oid"""
 
 _SOURCES = "SELECT * FROM ledger.find_sources(%(book)s, %(types)s, %(ids)s, %(events)s)"
 _ACCOUNTS = (
@@ -30,6 +33,8 @@ SELECT j.seq, j.id, j.canonical,
   FROM ledger.journal j WHERE j.book_id = %(book)s AND j.seq = ANY(%(reversed)s)"""
 
 
+_VERSION = "SELECT version FROM ledger.book WHERE book_id = %(book)s"
+
 _LIMITED = 6  # the column of ``find_accounts`` that says how many
 _LIMITS = "SELECT * FROM ledger.find_limits(%(book)s, %(accounts)s::int[])"
 
@@ -42,12 +47,13 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
     journals = [journal for unit in units for journal in unit.journals]
     holds = [j.hold.hold_id for j in journals if j.hold]
     reverses = [j.reverses for j in journals if j.reverses is not None]
+    paths = touched_paths(journals)
     given = {
         "book": book_id,
         "now": now,
         "holds": holds,
         "reversed": reverses,
-        "paths": "\n".join(_paths(journals)),
+        "paths": "\n".join(paths),
     }
     given |= _source_columns(journals)
     wanted: dict[str, LiteralString] = {"lock": _LOCK, "sources": _SOURCES, "accounts": _ACCOUNTS}
@@ -55,20 +61,63 @@ async def load(conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], 
         wanted["holds"] = _HOLDS
     if reverses:
         wanted["reversed"] = _REVERSED
+    rows = await _fetch(conn, wanted, given)
+    if not rows["lock"]:
+        raise BookUnknown(book_id)
+    state = _state(book_id, rows)
+    _add_accounts(state, paths, rows["accounts"])
+    limited = list({row[0] for row in rows["accounts"] if row[_LIMITED]})
+    if limited:
+        state.limits = await _limits(conn, book_id, limited)
+    return state
+
+
+async def load_more(conn: AsyncConnection[Any], state: State, units: Sequence[Unit]) -> None:
+    """Read, without the lock, the accounts and holds of ``units`` that ``state`` does not know.
+
+    They may be of a later version than ``state``. Then somebody else has written the book, and what is decided upon
+    them is refused when it is posted.
+    """
+    journals = [journal for unit in units for journal in unit.journals]
+    paths = touched_paths(journals) - state.paths
+    holds = [
+        j.hold.hold_id
+        for j in journals
+        if j.hold and not isinstance(j.hold, Place) and j.hold.hold_id not in state.holds
+    ]
+    if not paths and not holds:
+        return
+    wanted: dict[str, LiteralString] = {"accounts": _ACCOUNTS}
+    if holds:
+        wanted["holds"] = _HOLDS
+    no_reversals: list[int] = []
+    given = {"book": state.book_id, "holds": holds, "reversed": no_reversals, "paths": "\n".join(paths)}
+    rows = await _fetch(conn, wanted, given)
+    _add_accounts(state, paths, rows["accounts"])
+    state.holds |= {row[0]: _hold(row) for row in rows.get("holds", ())}
+
+
+async def find_stored(
+    conn: AsyncConnection[Any], state: State, units: Sequence[Unit]
+) -> tuple[int, dict[Source, Stored]]:
+    """The book's version now, and the journals that stand already for the source keys of ``units``."""
+    journals = [journal for unit in units for journal in unit.journals]
+    given = {"book": state.book_id} | _source_columns(journals)
+    rows = await _fetch(conn, {"version": _VERSION, "sources": _SOURCES}, given)
+    return rows["version"][0][0], _stored(rows["sources"])
+
+
+async def _fetch(
+    conn: AsyncConnection[Any], wanted: dict[str, LiteralString], given: dict[str, Any]
+) -> dict[str, list[Any]]:
+    """The rows of each statement, all in one round trip."""
     cursors: dict[str, AsyncCursor[Any]] = {}
     async with conn.pipeline():
         for name, sql in wanted.items():
             # Reversals are rare: planned anew each time, not once for a book that was young then.
             prepare = name != "reversed"
             cursors[name] = await conn.cursor(binary=True).execute(sql, given, prepare=prepare)
-    rows = {name: await cursor.fetchall() for name, cursor in cursors.items()}
-    if not rows["lock"]:
-        raise BookUnknown(book_id)
-    state = _state(book_id, rows)
-    limited = list({row[0] for row in rows["accounts"] if row[_LIMITED]})
-    if limited:
-        state.limits = await _limits(conn, book_id, limited)
-    return state
+    return {name: await cursor.fetchall() for name, cursor in cursors.items()}
 
 
 async def _limits(
@@ -84,7 +133,8 @@ async def _limits(
     return limits
 
 
-def _paths(journals: Iterable[Journal]) -> set[str]:
+def touched_paths(journals: Iterable[Journal]) -> set[str]:
+    """The accounts that the journals name; those behind a hold that exists already are not among them."""
     paths: set[str] = set()
     for journal in journals:
         for posting in journal.postings:
@@ -105,22 +155,36 @@ def _source_columns(journals: Iterable[Journal]) -> dict[str, str]:
 
 
 def _state(book_id: int, rows: dict[str, list[Any]]) -> State:
-    name, head, recorded_at, closed_through, *row_types = rows["lock"][0]
-    accounts = [_account(row) for row in rows["accounts"]]
+    name, version, head, recorded_at, closed_through, posting_type = rows["lock"][0]
     reversals: list[tuple[int, UUID, str, bool]] = rows.get("reversed", [])
     return State(
         book_id=book_id,
         book=name,
+        version=version,
         head=head,
         recorded_at=recorded_at.astimezone(UTC),  # it comes in the session's zone
         closed_through=closed_through,
-        row_types=RowTypes(*row_types),
-        accounts={(account.path, account.currency): account for account in accounts},
+        posting_type=posting_type,
+        accounts={},
         holds={row[0]: _hold(row) for row in rows.get("holds", ())},
-        sources={Source(*row[:3]): Stored(row[3], row[4], row[5].encode()) for row in rows["sources"]},
+        sources=_stored(rows["sources"]),
         journals={seq: Stored(seq, id_, text.encode()) for seq, id_, text, _ in reversals},
         reversed={seq for seq, _, _, done in reversals if done},
     )
+
+
+def _stored(rows: Iterable[tuple[Any, ...]]) -> dict[Source, Stored]:
+    return {Source(*row[:3]): Stored(row[3], row[4], row[5].encode()) for row in rows}
+
+
+def _add_accounts(state: State, paths: set[str], rows: Iterable[tuple[Any, ...]]) -> None:
+    """Those that ``state`` knows stay: it may be ahead of what was read."""
+    for row in rows:
+        account = _account(row)
+        state.accounts.setdefault((account.path, account.currency), account)
+        if row[_LIMITED]:
+            state.limited.add(account.path)
+    state.paths |= paths
 
 
 def _hold(row: tuple[Any, ...]) -> Hold:

@@ -345,7 +345,8 @@ class Statement:
     ``sql`` with ``%(name)s`` parameters; ``rows`` is the number of rows it must hit (None for any): another
     number refuses the unit with ``StatementRefused``.
     ``together``: run once for all units of a batch that have it. Its only parameter is then ``%(rows)s``, a JSON
-    array of everybody's ``params`` (``jsonb_to_recordset``; UUIDs and times as text), and it must hit their ``rows`` in all.
+    array of everybody's ``params`` (``jsonb_to_recordset``; UUIDs and times as text), and it must hit their ``rows``
+    in all: write it so that none can hit more than its own.
     """
 
     sql: str

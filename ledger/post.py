@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -15,6 +16,7 @@ from ledger.decide import decide
 from ledger.errors import DatabaseRefused, NotInTransaction, StatementRefused
 from ledger.load import load
 from ledger.model import Posted, Result, Statement, Unit
+from ledger.state import State
 from ledger.store import store
 
 
@@ -30,18 +32,31 @@ async def post(
     than promised or the database refuses it, and ``DatabaseRefused`` when the ledger's own guards do:
     then the caller must roll back, nothing of the whole batch stands.
     """
+    _, results = await post_and_know(conn, book_id, units, now=now)
+    return results
+
+
+async def post_and_know(
+    conn: AsyncConnection[Any], book_id: int, units: Sequence[Unit], *, now: datetime
+) -> tuple[State, list[Result]]:
+    """``post``, and what the book is after it, if the caller commits."""
     if conn.autocommit and conn.info.transaction_status is TransactionStatus.IDLE:
         raise NotInTransaction  # the lock would be gone before the first row is written
     try:
         state = await load(conn, book_id, units, now=now)
         decisions = decide(state, units)
-        await store(conn, state, decisions)
+        await store(conn, state, decisions, version=new_version())
     except psycopg.Error as error:
         if _refused(error):
             raise DatabaseRefused(error.sqlstate or "", error.diag.message_primary or str(error)) from error
         raise
-    await _run_statements(conn, units, decisions.results)
-    return decisions.results
+    await run_statements(conn, units, decisions.results)
+    return state, decisions.results
+
+
+def new_version() -> int:
+    """Of a book: random, so that no two that were never written are the same."""
+    return secrets.randbits(62)
 
 
 def _refused(error: psycopg.Error) -> bool:
@@ -50,9 +65,10 @@ def _refused(error: psycopg.Error) -> bool:
     return ours or isinstance(error, psycopg.IntegrityError | psycopg.DataError)
 
 
-async def _run_statements(
+async def run_statements(
     conn: AsyncConnection[Any], units: Sequence[Unit], results: Sequence[Result]
 ) -> None:
+    """Run the callers' statements of those units that stand newly. Raises ``StatementRefused``."""
     by_sql: dict[str, list[Statement]] = {}
     for unit, result in zip(units, results, strict=True):
         if isinstance(result, Posted) and not result.replayed:

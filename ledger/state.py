@@ -137,31 +137,30 @@ class Stored(NamedTuple):
     canonical: bytes
 
 
-class RowTypes(NamedTuple):
-    """The oids of the tables' row types in this database (the writer of rows needs them)."""
-
-    posting: int
-    journal: int
-
-
 @dataclass(slots=True)
 class State:
-    """The touched part of a book, under its lock. ``recorded_at`` is the time of this batch, also as text.
+    """The touched part of a book as of ``version``. ``recorded_at`` is the time of this batch, also as text.
 
-    ``limits``: those in force, by account id and in the order of their names, of the accounts that have any.
+    ``posting_type``: the oid of the row type of ``ledger.posting`` in this database.
+    ``paths``: those of which every account is here, or there is none.
+    ``limited``: paths of accounts with velocity limits; ``limits``: those in force, by account id and in the order
+    of their names.
     """
 
     book_id: int
     book: str
+    version: int
     head: int
     recorded_at: datetime
     closed_through: date | None
-    row_types: RowTypes
+    posting_type: int
     accounts: dict[tuple[str, str], Account]
     holds: dict[UUID, Hold]
     sources: dict[Source, Stored]
     journals: dict[int, Stored]
     reversed: set[int]
+    paths: set[str] = field(default_factory=set)
+    limited: set[str] = field(default_factory=set)
     limits: dict[int, list[Limit]] = field(default_factory=dict)
     recorded_text: str = field(init=False)
     # What the unit at hand has changed, in order; one account may come several times.
@@ -175,6 +174,16 @@ class State:
 
     def __post_init__(self) -> None:
         self.recorded_text = rfc3339(self.recorded_at)
+
+    def next_batch(self, now: datetime) -> None:
+        """Another batch is judged, upon what the last one left."""
+        self.recorded_at = max(self.recorded_at, now)
+        self.recorded_text = rfc3339(self.recorded_at)
+        self.sources.clear()
+        self.journals.clear()
+        self.limits = {}
+        self.reversed.clear()
+        self.holds = {id_: hold for id_, hold in self.holds.items() if hold.remaining}
 
     def begin(self) -> None:
         """A new unit: from here on, changes can be undone."""

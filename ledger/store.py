@@ -1,100 +1,160 @@
-"""Writes a batch's rows: one statement a table whatever its size, all in one round trip.
+"""Writes a batch's rows with one statement, ``ledger.append`` (migrations, 0011), whatever its size.
 
-Rows travel as one binary array of the table's row type: as cheap to the server as COPY, without COPY's two round
-trips each. Postings go first, journals last: the insert of the journals is what moves the book's head, its
-balances and its holds (migrations, ``ledger.journal_appended``).
+Postings travel as one binary array of the table's row type, journals as one array a column; what is the same for all
+of a batch travels once. The statement moves the book's head, its balances and its holds with the rows.
 """
 
 from __future__ import annotations
 
+import itertools
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
+from psycopg.pq.abc import PGconn
 
+from ledger import wire
 from ledger.canonical import leaf_hash
-from ledger.decide import Decisions, JournalRow, PostingRow
+from ledger.decide import Decisions, PostingRow
 from ledger.state import State
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 
-_PLACE_HOLDS = """
-INSERT INTO ledger.hold (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at)
-SELECT %(book)s, h.*
-  FROM unnest(%(ids)s::uuid[], %(debits)s::int[], %(credits)s::int[], %(tolerances)s::int[],
-              %(expiries)s::timestamptz[]) AS h"""
-_INSERT_POSTINGS = "INSERT INTO ledger.posting SELECT * FROM unnest(%(rows)b::ledger.posting[])"
-_INSERT_JOURNALS = "INSERT INTO ledger.journal SELECT * FROM unnest(%(rows)b::ledger.journal[])"
+_BYTEA, _INT8, _INT2, _INT4, _TEXT, _TIME, _UUID = 17, 20, 21, 23, 25, 1184, 2950
+_INFERRED = 0
+# The parameters of ledger.append; arrays by the oids of their elements.
+_SCALARS = (_INT4, _INT8, _INT8, _INT8, _TIME)
+_ARRAY_OF = {_UUID: 2951, _TIME: 1185, _INT8: 1016, _INT2: 1005, _INT4: 1007, _TEXT: 1009, _BYTEA: 1001}
+_COLUMNS = (
+    _UUID,
+    _TIME,
+    _INT8,
+    _INT2,
+    _TEXT,
+    _TEXT,
+    _TEXT,
+    _TEXT,
+    _BYTEA,
+    _TEXT,
+    _UUID,
+    _INT4,
+    _INT4,
+    _INT4,
+    _TIME,
+)
+_TYPES = (*_SCALARS, _INFERRED, *(_ARRAY_OF[column] for column in _COLUMNS))
+_SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, len(_TYPES) + 1))})".encode()
+_CALL = f"SELECT ledger.append({', '.join(['%b'] * len(_TYPES))})".encode()
+_NUMBERS = itertools.count(1)
 
 # A row is its number of columns, then each column's type, length (-1: null) and bytes; columns as in the table.
-_BYTEA, _INT8, _INT2, _INT4, _TEXT, _TIME, _UUID = 17, 20, 21, 23, 25, 1184, 2950
 _POSTING = struct.Struct(">ii" + "IIq" * 10 + "IIi" * 3 + "IIh" * 2)
 _NO_HOLD = struct.Struct(">IiII3sIi")
 _HOLD = struct.Struct(">IIhII3sII16s")
-_JOURNAL = struct.Struct(">iIIiIIqII16sIIqIIq")
-_NO_REVERSAL = struct.Struct(">IiIIh")
-_REVERSAL = struct.Struct(">IIqIIh")
+_INT8_OF, _INT4_OF, _INT2_OF = struct.Struct(">q").pack, struct.Struct(">i").pack, struct.Struct(">h").pack
+
+T = TypeVar("T")
 
 
-class _Rows(bytes):
-    """An array of rows in PostgreSQL's binary format; the statement says of which table."""
+class _Binary(bytes):
+    """A parameter in PostgreSQL's binary format; the function says of which type."""
 
     __slots__ = ()
 
 
-class _RowsDumper(Dumper):
+class _BinaryDumper(Dumper):
     format = Format.BINARY
 
-    def dump(self, obj: _Rows) -> _Rows:
+    def dump(self, obj: _Binary) -> _Binary:
         return obj
 
 
-psycopg.adapters.register_dumper(_Rows, _RowsDumper)
+psycopg.adapters.register_dumper(_Binary, _BinaryDumper)
+
+_prepared: WeakKeyDictionary[PGconn, bytes] = WeakKeyDictionary()
 
 
-async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions) -> None:
-    """Write the rows of the units that stand. The database's guards may refuse (``psycopg.Error``, class KH)."""
-    if not decisions.journals:
-        return
-    types = state.row_types
-    async with conn.pipeline():
-        if decisions.holds:
-            await conn.execute(_PLACE_HOLDS, _hold_columns(state.book_id, decisions), prepare=True)
-        postings = encode_postings(state.book_id, decisions.postings, types.posting)
-        await conn.execute(_INSERT_POSTINGS, {"rows": postings}, prepare=True)
-        # Made while the server takes the postings in.
-        journals = encode_journals(state.book_id, decisions.journals, types.journal, state.recorded_at)
-        await conn.execute(_INSERT_JOURNALS, {"rows": journals}, prepare=True)
+async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions, *, version: int) -> None:
+    """Write what stands in the caller's transaction; the book is at ``version`` then.
+
+    The database's guards may refuse (``psycopg.Error``, class KH).
+    """
+    if decisions.journals:
+        params = encode(state, decisions, expected=state.version, version=version)
+        await conn.execute(_CALL, [_Binary(param) for param in params], prepare=True)
+        state.version = version
 
 
-def _hold_columns(book_id: int, decisions: Decisions) -> dict[str, Any]:
-    pairs = {p.hold_id: (p.debit_account, p.credit_account) for p in decisions.postings if p.action == 0}
+async def append(conn: AsyncConnection[Any], params: Sequence[bytes], *, begin: bool = False) -> None:
+    """Run ``ledger.append`` in a transaction of its own, or as the first of one that stays open (``begin``).
+
+    The database's guards may refuse (``psycopg.Error``; KH036, 55P03: the book is not as it was expected). ``conn``
+    is the writer's own: who rolls it back must say so to ``rolled_back``.
+    """
+    await wire.execute(conn, await prepared(conn), params, begin=begin)
+
+
+async def prepared(conn: AsyncConnection[Any]) -> bytes:
+    """The name of the statement on ``conn``, prepared when it is first asked for."""
+    name = _prepared.get(conn.pgconn)
+    if name is None:
+        name = f"ledger_append_{next(_NUMBERS)}".encode()
+        await wire.prepare(conn, name, _SQL, _TYPES)
+        _prepared[conn.pgconn] = name
+    return name
+
+
+def rolled_back(conn: AsyncConnection[Any]) -> None:
+    """psycopg gives up what was prepared on a connection when it rolls back, or later: another name is needed."""
+    _prepared.pop(conn.pgconn, None)
+
+
+def encode(state: State, decisions: Decisions, *, expected: int, version: int) -> list[bytes]:
+    """The parameters of ``ledger.append`` for what stands: to a book at ``expected``, which is at ``version`` then."""
+    journals = [row.journal for row in decisions.journals]
+    sources = [journal.source for journal in journals]
+    effective = [row.effective_at for row in decisions.journals]
+    same_time = all(at == state.recorded_at for at in effective)
+    reverses = any(journal.reverses is not None for journal in journals)
+    one_line = all(row.lines == 1 for row in decisions.journals)
+    pairs = {p.hold_id: p for p in decisions.postings if p.action == 0}
     holds = decisions.holds
-    return {
-        "book": book_id,
-        "ids": _array(h.id for h in holds),
-        "debits": _array(pairs[h.id][0] for h in holds),
-        "credits": _array(pairs[h.id][1] for h in holds),
-        "tolerances": _array(h.tolerance_bps for h in holds),
-        "expiries": _array(h.expires_at and h.expires_at.isoformat() for h in holds),
-    }
-
-
-def _array(values: Iterable[object]) -> str:
-    """An array literal of values that need no quotes: a fraction of the cost of adapting a list."""
-    return "{" + ",".join(["NULL" if value is None else str(value) for value in values]) + "}"
+    return [
+        _INT4_OF(state.book_id),
+        _INT8_OF(expected),
+        _INT8_OF(version),
+        _INT8_OF(decisions.journals[0].seq),
+        _micros(state.recorded_at),
+        encode_postings(state.book_id, decisions.postings, state.posting_type),
+        _array(_UUID, [journal.id.bytes for journal in journals]),
+        _array(_TIME, [] if same_time else [_micros(at) for at in effective]),
+        _array(_INT8, [_optional(_INT8_OF, journal.reverses) for journal in journals] if reverses else []),
+        _array(_INT2, [] if one_line else [_INT2_OF(row.lines) for row in decisions.journals]),
+        _words([journal.kind for journal in journals]),
+        _words([source.type for source in sources]),
+        _array(_TEXT, [source.id.encode() for source in sources]),
+        _words([source.event for source in sources]),
+        _array(_BYTEA, [leaf_hash(row.canonical) for row in decisions.journals]),
+        _array(_TEXT, [row.canonical for row in decisions.journals]),
+        _array(_UUID, [hold.id.bytes for hold in holds]),
+        _array(_INT4, [_INT4_OF(pairs[hold.id].debit_account) for hold in holds]),
+        _array(_INT4, [_INT4_OF(pairs[hold.id].credit_account) for hold in holds]),
+        _array(_INT4, [_INT4_OF(hold.tolerance_bps) for hold in holds]),
+        _array(_TIME, [_optional(_micros, hold.expires_at) for hold in holds]),
+    ]
 
 
 def encode_postings(book_id: int, rows: Sequence[PostingRow], row_type: int) -> bytes:
     """The rows as a binary array; ``row_type``: the oid of ``ledger.posting``."""
     pack, pack_hold, pack_no_hold = _POSTING.pack, _HOLD.pack, _NO_HOLD.pack
-    parts = [_array_header(len(rows), row_type)]
+    parts = [_array_header(row_type, len(rows))]
     for r in rows:
         if r.hold_id is None or r.action is None:
             tail = pack_no_hold(_INT2, -1, _TEXT, 3, r.currency.encode(), _UUID, -1)
@@ -112,55 +172,34 @@ def encode_postings(book_id: int, rows: Sequence[PostingRow], row_type: int) -> 
             ),
             tail,
         )
-    return _Rows(b"".join(parts))
+    return b"".join(parts)
 
 
-class _Words(dict[str, bytes]):
-    """Words as columns: kinds and events are few and come again and again."""
-
-    def __missing__(self, word: str) -> bytes:
-        column = self[word] = _column(_TEXT, word.encode())
-        return column
+def _words(values: Sequence[str]) -> bytes:
+    """Kinds and parts of source keys: mostly the same for a whole batch, then sent once."""
+    same = len(set(values)) == 1
+    return _array(_TEXT, [value.encode() for value in (values[:1] if same else values)])
 
 
-def encode_journals(book_id: int, rows: Sequence[JournalRow], row_type: int, recorded_at: datetime) -> bytes:
-    """The rows, each with its leaf hash, as a binary array; ``row_type``: the oid of ``ledger.journal``."""
-    words = _Words()
-    recorded = _micros(recorded_at)
-    parts = [_array_header(len(rows), row_type)]
-    for journal, seq, effective_at, lines, canonical in rows:
-        effective = recorded if journal.effective_at is None else _micros(effective_at)
-        source = journal.source
-        row = b"".join(
-            (
-                _JOURNAL.pack(
-                    *(13, _INT4, 4, book_id, _INT8, 8, seq, _UUID, 16, journal.id.bytes),
-                    *(_TIME, 8, effective, _TIME, 8, recorded),
-                ),
-                _NO_REVERSAL.pack(_INT8, -1, _INT2, 2, lines)
-                if journal.reverses is None
-                else _REVERSAL.pack(_INT8, 8, journal.reverses, _INT2, 2, lines),
-                words[journal.kind],
-                words[source.type],
-                _column(_TEXT, source.id.encode()),
-                words[source.event],
-                _column(_BYTEA, leaf_hash(canonical)),
-                _column(_TEXT, canonical),
-            )
-        )
-        parts += (len(row).to_bytes(4, "big"), row)
-    return _Rows(b"".join(parts))
+def _array(element: int, values: Sequence[bytes | None]) -> bytes:
+    """A binary array of values that are in binary form already."""
+    parts = [_array_header(element, len(values), nulls=None in values)]
+    for value in values:
+        parts += (b"\xff\xff\xff\xff",) if value is None else (len(value).to_bytes(4, "big"), value)
+    return b"".join(parts)
 
 
-def _array_header(length: int, row_type: int) -> bytes:
-    """One dimension, no null rows, counted from 1."""
-    return struct.pack(">iiIii", 1, 0, row_type, length, 1)
+def _array_header(element: int, length: int, *, nulls: bool = False) -> bytes:
+    """One dimension, counted from 1; none if it is empty."""
+    if length == 0:
+        return struct.pack(">iiI", 0, 0, element)
+    return struct.pack(">iiIii", 1, nulls, element, length, 1)
 
 
-def _column(oid: int, value: bytes) -> bytes:
-    return struct.pack(">II", oid, len(value)) + value
+def _optional(encode: Callable[[T], bytes], value: T | None) -> bytes | None:
+    return None if value is None else encode(value)
 
 
-def _micros(at: datetime) -> int:
+def _micros(at: datetime) -> bytes:
     """Microseconds since 2000-01-01, PostgreSQL's binary timestamptz."""
-    return (at - _EPOCH) // _MICROSECOND
+    return _INT8_OF((at - _EPOCH) // _MICROSECOND)

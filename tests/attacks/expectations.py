@@ -69,7 +69,7 @@ READS = frozenset(
 )
 WRITES = frozenset(
     {
-        *("create_book", "open_accounts", "change_account", "set_limit"),
+        *("append", "create_book", "open_accounts", "change_account", "set_limit"),
         *("propose", "decide_proposal", "close_period"),
         *("record_transfer", "record_arrival", "end_transfer"),
         *("roll_up", "index_journals"),

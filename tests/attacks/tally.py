@@ -32,7 +32,7 @@ def count(state: str, role: str) -> None:
 
 def own_states() -> dict[str, str]:
     """Our SQLSTATEs and what each refuses, from the list in the migrations."""
-    listed = (MIGRATIONS / "0001_ledger.sql").read_text()
+    listed = "\n".join(path.read_text() for path in sorted(MIGRATIONS.glob("*.sql")))
     return dict(re.findall(r"(KH0\d\d) (.+?)(?=\s{2,}|\n|\Z)", "\n".join(_list_lines(listed))))
 
 

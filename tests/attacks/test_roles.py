@@ -200,4 +200,7 @@ async def test_no_role_at_run_time_is_more_than_a_login(scene: Scene) -> None:
     )
     assert found == []
     members = "SELECT roleid::regrole::text FROM pg_auth_members WHERE member::regrole::text LIKE 'khata%'"
-    assert await all_rows(scene.owner, members) == []
+    # The role of ledger.append: its owner must be a member to have given the function to it.
+    assert await all_rows(scene.owner, members) == [("khata_poster",)]
+    login = "SELECT rolname FROM pg_roles WHERE rolname = 'khata_poster' AND rolcanlogin"
+    assert await all_rows(scene.owner, login) == []

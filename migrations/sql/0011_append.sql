@@ -1,0 +1,126 @@
+-- One statement posts a batch: ledger.append inserts its rows before it takes the book, so that the rows of two
+-- batches may be written side by side, then takes the book by compare-and-set on its version, and derives balances
+-- and holds as the triggers of 0001 do for rows that are inserted by hand (ADR 34).
+--
+-- KH036 book at another version
+
+-- Changes with every write of the book's row: journals, facts, limits, closes, accounts. Whoever knows the book as of a
+-- version knows it still while the version is the same. ledger.append sets the one that its caller names, a random number,
+-- so that a batch decided upon one that was never written cannot follow another of the same length.
+ALTER TABLE ledger.book ADD COLUMN version bigint NOT NULL DEFAULT 0;
+
+CREATE FUNCTION ledger.book_versioned() RETURNS trigger LANGUAGE plpgsql
+AS $$ BEGIN
+  NEW.version := OLD.version + 1;
+  RETURN NEW;
+END $$;
+CREATE TRIGGER book_versioned BEFORE UPDATE ON ledger.book FOR EACH ROW
+  WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.book_versioned();
+
+-- What these triggers see to, ledger.append sees to itself. It alone runs as khata_poster, which nobody can log in as.
+DROP TRIGGER book_written ON ledger.book;
+CREATE TRIGGER book_written BEFORE UPDATE ON ledger.book FOR EACH ROW
+  WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.book_written();
+DROP TRIGGER posting_appended ON ledger.posting;
+CREATE TRIGGER posting_appended AFTER INSERT ON ledger.posting REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+  WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.posting_appended();
+DROP TRIGGER journal_appended ON ledger.journal;
+CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW TABLE AS added FOR EACH STATEMENT
+  WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.journal_appended();
+
+-- Posts the journals first, first + 1, … and their postings (ledger.decide made both), and the holds that they place, to the book at
+-- version expected, which is at version next then. An array with one element stands for one on every journal;
+-- effective_ats, reversed and lines may be empty: effective when recorded, reversing nothing, one line each.
+-- Rows first, the book's lock second: no reader sees one without the other, and a batch whose book is at another version
+-- by then, or taken, is refused whole (KH036, 55P03): with its rows written it must not wait for somebody who may wait
+-- for those. A batch may be sent before the one it follows is committed: while that one is under way, by its lock on its own
+-- version, this one waits for it. Look-ups cost the planner nothing here, so each is by key, in an empty book too (ADR 13),
+-- and one plan a session is enough.
+CREATE FUNCTION ledger.append(
+  of_book integer, expected bigint, next bigint, first bigint, at timestamptz, postings ledger.posting[],
+  ids uuid[], effective_ats timestamptz[], reversed bigint[], lines smallint[], kinds text[],
+  source_types text[], source_ids text[], source_events text[], leaf_hashes bytea[], canonicals text[],
+  hold_ids uuid[], hold_debits integer[], hold_credits integer[], tolerances integer[], expiries timestamptz[])
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+SET lock_timeout = 0 SET jit = off SET plan_cache_mode = force_generic_plan SET work_mem = '64MB' SET random_page_cost = 0
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off
+AS $$ DECLARE
+  n bigint := cardinality(ids);
+  last bigint := first + n - 1;
+  a_kind text := kinds[1];
+  a_type text := source_types[1];
+  an_event text := source_events[1];
+  stated bigint; fewest smallint; earliest timestamptz; written bigint; closed date; taken boolean; a record;
+BEGIN
+  IF num_nulls(of_book, expected, next, first, at, postings, ids, effective_ats, reversed, lines, kinds, source_types, source_ids,
+               source_events, leaf_hashes, canonicals, hold_ids, hold_debits, hold_credits, tolerances, expiries) > 0 THEN
+    PERFORM ledger.refuse('KH019', 'a batch needs all its columns, empty ones too');
+  END IF;
+  PERFORM pg_advisory_xact_lock(of_book, (next & 2147483647)::integer);
+  IF cardinality(hold_ids) > 0 THEN
+    INSERT INTO ledger.hold (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at)
+    SELECT of_book, h.* FROM unnest(hold_ids, hold_debits, hold_credits, tolerances, expiries) AS h;
+  END IF;
+  INSERT INTO ledger.posting SELECT * FROM unnest(postings);
+  GET DIAGNOSTICS written = ROW_COUNT;
+  -- As a select of sets side by side, not as a join of them: those would be stored first.
+  INSERT INTO ledger.journal (book_id, seq, id, effective_at, recorded_at, reverses, lines, kind, source_type, source_id,
+                              source_event, leaf_hash, canonical)
+  SELECT of_book, j.seq, j.id, coalesce(j.effective_at, at), at, j.reverses, coalesce(j.lines, 1::smallint), coalesce(j.kind, a_kind),
+         coalesce(j.source_type, a_type), j.source_id, coalesce(j.source_event, an_event), j.leaf_hash, j.canonical
+    FROM (SELECT generate_series(first, last) AS seq, unnest(ids) AS id, unnest(effective_ats) AS effective_at,
+                 unnest(reversed) AS reverses, unnest(lines) AS lines, unnest(kinds) AS kind,
+                 unnest(source_types) AS source_type, unnest(source_ids) AS source_id, unnest(source_events) AS source_event,
+                 unnest(leaf_hashes) AS leaf_hash, unnest(canonicals) AS canonical) AS j;
+  FOR try IN 1 .. 3 LOOP
+    PERFORM pg_advisory_xact_lock_shared(of_book, (expected & 2147483647)::integer);
+    PERFORM set_config('lock_timeout', '1', true);
+    UPDATE ledger.book SET recorded_at = at, head = last, version = next
+     WHERE book_id = of_book AND version = expected AND head = first - 1 AND recorded_at <= at
+    RETURNING closed_through INTO closed;
+    taken := FOUND;
+    EXIT WHEN taken;
+    PERFORM set_config('lock_timeout', '0', true);
+    PERFORM pg_sleep(0.001);   -- the one before may have been sent first and come second
+  END LOOP;
+  IF NOT taken THEN
+    PERFORM ledger.refuse('KH036', format('book %s is not at version %s with journal %s as its last', of_book, expected, first - 1));
+  END IF;
+  SELECT coalesce(min(e), at) INTO earliest FROM unnest(effective_ats) AS e;
+  IF (earliest AT TIME ZONE 'UTC')::date <= closed THEN
+    PERFORM ledger.refuse('KH002', format('book %s is closed through %s', of_book, closed));
+  END IF;
+  a := ledger.apply_balances(of_book, first, last);
+  SELECT coalesce(sum(l), n), coalesce(min(l), 1) INTO stated, fewest FROM unnest(lines) AS l;
+  -- As many postings as stated in all, all of them these, and no journal with one too many: then none lacks one.
+  IF a.postings <> stated OR written <> stated OR (a.last_line > fewest AND EXISTS (
+       SELECT FROM ledger.journal j CROSS JOIN LATERAL (
+         SELECT FROM ledger.posting p WHERE p.book_id = of_book AND p.journal_seq = j.seq AND p.line > j.lines LIMIT 1) AS extra
+        WHERE j.book_id = of_book AND j.seq BETWEEN first AND last)) THEN
+    PERFORM ledger.refuse('KH003', format('book %s: journals %s to %s do not have the postings they state', of_book, first, last));
+  END IF;
+  IF a.of_holds > 0 THEN
+    PERFORM ledger.apply_holds(of_book, first, last, at);
+  END IF;
+  IF a.limited IS NOT NULL THEN
+    PERFORM ledger.apply_limits(of_book, first, last, at, a.limited);
+  END IF;
+END $$;
+
+-- ---------------------------------------------------------------- who may do what
+
+GRANT USAGE ON SCHEMA ledger TO khata_poster;
+GRANT SELECT ON ledger.book, ledger.account, ledger.balance, ledger.posting, ledger.journal, ledger.hold, ledger.limit_fact,
+  ledger.limit_use TO khata_poster;
+GRANT INSERT ON ledger.posting, ledger.journal, ledger.hold, ledger.limit_use TO khata_poster;
+GRANT UPDATE ON ledger.book, ledger.balance, ledger.hold, ledger.limit_use TO khata_poster;
+CREATE POLICY everyone_to_post ON ledger.account TO khata_poster USING (true);
+CREATE POLICY everyone_to_post ON ledger.balance TO khata_poster USING (true);
+CREATE POLICY everyone_to_post ON ledger.hold TO khata_poster USING (true);
+GRANT EXECUTE ON FUNCTION ledger.refuse, ledger.broken, ledger.plan_for, ledger.total, ledger.follows, ledger.legs, ledger.explain_balances,
+  ledger.apply_balances, ledger.apply_holds, ledger.apply_limits, ledger.limits_in_force TO khata_poster;
+REVOKE ALL ON FUNCTION ledger.append, ledger.book_versioned FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.append TO khata_app;
+GRANT CREATE ON SCHEMA ledger TO khata_poster;   -- an owner of functions needs it for a moment
+ALTER FUNCTION ledger.append OWNER TO khata_poster;
+REVOKE CREATE ON SCHEMA ledger FROM khata_poster;

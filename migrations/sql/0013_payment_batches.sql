@@ -1,0 +1,120 @@
+-- Payments are written by the batch: what many requests write is one call, given as a JSON array with one object a
+-- request. Rows are objects with the columns' names; a bytea is text ('\x…').
+-- Both functions run with their caller's rights: grants, policies and constraints of the tables hold as ever.
+-- Everything is found by key, however young the tables or old the plan.
+
+-- Begins payments, each object all or nothing: {id, merchant_id, currency, terms} and arrays of rows {key, card,
+-- payment, attempt, operation, event}. An object whose terms are no longer those of its merchant is not among the
+-- rows returned; one whose key somebody else has (or had) does not stand.
+CREATE FUNCTION gateway.open_payments(asked jsonb) RETURNS TABLE (payment_id uuid, stands boolean)
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ DECLARE
+  fresh uuid[];
+  keyed uuid[];
+  claimed uuid[];
+  standing uuid[];
+BEGIN
+  -- A row's xmin is the transaction that wrote it as it is.
+  SELECT array_agg(r.id) INTO fresh
+    FROM jsonb_to_recordset(asked) AS r (id uuid, merchant_id uuid, currency text, terms text)
+   CROSS JOIN LATERAL (SELECT xmin::text AS version FROM gateway.merchant WHERE id = r.merchant_id OFFSET 0) AS m
+   CROSS JOIN LATERAL (
+     SELECT xmin::text AS version FROM gateway.fee_plan
+      WHERE merchant_id = r.merchant_id AND method = 'card' AND currency = r.currency OFFSET 0) AS f
+   WHERE r.terms = m.version || ':' || f.version;
+
+  SELECT array_agg(k.object_id) INTO keyed
+    FROM jsonb_to_recordset(jsonb_path_query_array(asked, '$[*].key[*]')) AS k (object_id uuid);
+  -- In one order of keys, so that two processes given the same ones do not wait for each other in a circle.
+  WITH made AS (
+    INSERT INTO gateway.idempotency
+    SELECT k.* FROM jsonb_populate_recordset(NULL::gateway.idempotency,
+                                             jsonb_path_query_array(asked, '$[*].key[*]')) AS k
+     WHERE k.object_id = ANY (fresh)
+     ORDER BY k.merchant_id, k.route, k.key
+    ON CONFLICT DO NOTHING RETURNING object_id)
+  SELECT array_agg(object_id) INTO claimed FROM made;
+
+  standing := ARRAY (SELECT id FROM unnest(fresh) AS f (id)
+                      WHERE id <> ALL (coalesce(keyed, '{}')) OR id = ANY (claimed));
+  IF cardinality(standing) < jsonb_array_length(asked) THEN
+    asked := coalesce((SELECT jsonb_agg(o) FROM jsonb_array_elements(asked) AS o
+                        WHERE (o ->> 'id')::uuid = ANY (standing)), '[]');
+  END IF;
+
+  INSERT INTO gateway.vault_card SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.vault_card, jsonb_path_query_array(asked, '$[*].card[*]'));
+  INSERT INTO gateway.payment SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.payment, jsonb_path_query_array(asked, '$[*].payment[*]'));
+  INSERT INTO gateway.attempt SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.attempt, jsonb_path_query_array(asked, '$[*].attempt[*]'));
+  INSERT INTO gateway.operation SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.operation, jsonb_path_query_array(asked, '$[*].operation[*]'));
+  INSERT INTO gateway.event SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.event, jsonb_path_query_array(asked, '$[*].event[*]'));
+  RETURN QUERY SELECT id, id = ANY (standing) FROM unnest(fresh) AS f (id);
+END $$;
+
+-- Changes payments: {payment, attempt, operation, new_attempt, new_operation, fund, expected, event, answer}, each
+-- an array of rows or missing. A row of the first three is one that must be there as its was_… say; the function
+-- returns as many rows as were, and the caller who counts fewer rolls back. Payments first, and what belongs to
+-- them after: everybody takes locks in this order.
+CREATE FUNCTION gateway.change_payments(changes jsonb) RETURNS SETOF boolean
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
+SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+AS $$ DECLARE
+  r record;
+BEGIN
+  -- One by one: a join of a few rows with a young table would be planned to read all of that table.
+  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].payment[*]')) AS x (
+             id uuid, was_version bigint, was_status text, status text, ended text, authorized bigint,
+             capturing bigint, captured bigint, voiding bigint, voided bigint, refunding bigint, refunded bigint,
+             unknown_since timestamptz, next_check_at timestamptz, updated_at timestamptz, version bigint) LOOP
+    UPDATE gateway.payment
+       SET status = r.status, ended = r.ended, authorized = r.authorized, capturing = r.capturing,
+           captured = r.captured, voiding = r.voiding, voided = r.voided, refunding = r.refunding,
+           refunded = r.refunded, unknown_since = r.unknown_since, next_check_at = r.next_check_at,
+           updated_at = r.updated_at, version = r.version
+     WHERE id = r.id AND version = r.was_version AND status = r.was_status;
+    IF FOUND THEN RETURN NEXT true; END IF;
+  END LOOP;
+  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].attempt[*]')) AS x (
+             id uuid, was_state text, state text, hold_expires_at timestamptz, expired_at timestamptz) LOOP
+    UPDATE gateway.attempt SET state = r.state, hold_expires_at = r.hold_expires_at, expired_at = r.expired_at
+     WHERE id = r.id AND state = r.was_state;
+    IF FOUND THEN RETURN NEXT true; END IF;
+  END LOOP;
+  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].operation[*]')) AS x (
+             id uuid, was_state text, state text, authorization_code text, response_code text, reason text,
+             retryable boolean, conflicted boolean, fee bigint, tax bigint, tries integer,
+             unknown_since timestamptz, next_check_at timestamptz, review boolean, ended_at timestamptz) LOOP
+    UPDATE gateway.operation
+       SET state = r.state, authorization_code = r.authorization_code, response_code = r.response_code,
+           reason = r.reason, retryable = r.retryable, conflicted = r.conflicted, fee = r.fee, tax = r.tax,
+           tries = r.tries, unknown_since = r.unknown_since, next_check_at = r.next_check_at, review = r.review,
+           ended_at = r.ended_at
+     WHERE id = r.id AND state = r.was_state;
+    IF FOUND THEN RETURN NEXT true; END IF;
+  END LOOP;
+
+  INSERT INTO gateway.attempt SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.attempt, jsonb_path_query_array(changes, '$[*].new_attempt[*]'));
+  INSERT INTO gateway.operation SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.operation, jsonb_path_query_array(changes, '$[*].new_operation[*]'));
+  INSERT INTO gateway.fund SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.fund, jsonb_path_query_array(changes, '$[*].fund[*]'));
+  INSERT INTO banks.expected_item SELECT * FROM jsonb_populate_recordset(
+    NULL::banks.expected_item, jsonb_path_query_array(changes, '$[*].expected[*]'));
+  INSERT INTO gateway.event SELECT * FROM jsonb_populate_recordset(
+    NULL::gateway.event, jsonb_path_query_array(changes, '$[*].event[*]'));
+  -- Not counted: a retry after the lease may have answered first, and then that answer stays.
+  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].answer[*]')) AS x (
+             merchant_id uuid, route text, key text, status integer, body bytea) LOOP
+    UPDATE gateway.idempotency AS t SET status = r.status, body = r.body
+     WHERE t.merchant_id = r.merchant_id AND t.route = r.route AND t.key = r.key AND t.status IS NULL;
+  END LOOP;
+END $$;
+
+REVOKE ALL ON FUNCTION gateway.open_payments(jsonb), gateway.change_payments(jsonb) FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION gateway.open_payments(jsonb), gateway.change_payments(jsonb) TO khata_app;
