@@ -5,9 +5,12 @@ Committed by the caller before the first byte is sent (payments.md, "Operation")
 
 from __future__ import annotations
 
+import asyncio
 import re
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from psycopg import AsyncConnection
 
@@ -18,6 +21,10 @@ _RRN = re.compile(r"[0-9A-Z]{12}")
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U to misread
 _MAX_STAN = 999_999
+_AT_ONCE = 64
+_KEEP = timedelta(seconds=5)
+
+Draw = Callable[[int], Awaitable[Sequence[int]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +57,27 @@ async def new_reference(conn: AsyncConnection, bank: str, *, now: datetime) -> B
     if row is None:
         raise BankUnknown(bank)
     return reference(row[0], now)
+
+
+class Numbers:
+    """Numbers for references, drawn some at a time: what is drawn is this process's alone.
+
+    None is kept for long: the STAN wraps, and one that was drawn a million numbers ago must not meet its like within
+    one second.
+    """
+
+    def __init__(self) -> None:
+        self._drawn: deque[int] = deque()
+        self._drawn_at = _EPOCH
+        self._drawing = asyncio.Lock()
+
+    async def reference(self, draw: Draw, *, now: datetime) -> BankReference:
+        """A new reference. ``draw(n)``: the next n numbers of the sequence ``banks.reference``."""
+        async with self._drawing:
+            if not self._drawn or abs(now - self._drawn_at) > _KEEP:
+                self._drawn = deque(await draw(_AT_ONCE))
+                self._drawn_at = now
+            return reference(self._drawn.popleft(), now)
 
 
 def reference(number: int, now: datetime) -> BankReference:

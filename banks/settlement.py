@@ -16,7 +16,7 @@ from banks.entries import settlement_journal
 from banks.errors import SettlementRefused
 from banks.settlement_file import LineKind, SettlementFile, SettlementLine, Totals, parse
 from ledger.ids import Ids
-from ledger.model import Posted, Statement, Unit
+from ledger.model import Posted, Unit
 from ledger.post import post
 
 __all__ = [
@@ -25,18 +25,12 @@ __all__ = [
     "SettlementFile",
     "SettlementImport",
     "Whole",
-    "expect",
+    "expected",
     "import_file",
     "parse",
     "parts",
     "take_turn",
 ]
-
-_EXPECT = """\
-INSERT INTO banks.expected_item
-  (book_id, bank, rrn, kind, amount, currency, merchant_id, operation_id, booked_on)
-VALUES (%(book_id)s, %(bank)s, %(rrn)s, %(kind)s, %(amount)s, %(currency)s, %(merchant_id)s, %(operation_id)s,
-        %(booked_on)s)"""
 
 _CLAIM = """\
 INSERT INTO banks.settlement_file
@@ -116,7 +110,7 @@ def parts(file: SettlementFile, homes: Mapping[str, int]) -> dict[int, Settlemen
     }
 
 
-def expect(
+def expected(
     *,
     bank: str,
     book_id: int,
@@ -127,9 +121,9 @@ def expect(
     merchant_id: str,
     operation_id: UUID,
     booked_on: date,
-) -> Statement:
-    """Expect ``bank`` to settle this capture or refund; goes into the unit that books it."""
-    facts: dict[str, object] = {
+) -> dict[str, object]:
+    """The row of ``banks.expected_item``: ``bank`` shall settle this capture or refund; goes with what books it."""
+    return {
         "book_id": book_id,
         "bank": bank,
         "rrn": rrn,
@@ -140,7 +134,6 @@ def expect(
         "operation_id": operation_id,
         "booked_on": booked_on,
     }
-    return Statement(_EXPECT, facts)
 
 
 async def take_turn(conn: AsyncConnection[Any], file: SettlementFile) -> None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from uuid import UUID
 
 from banks.outcomes import Approved, Outcome
-from banks.settlement import expect
-from gateway import doors, entries, exchange, store, tables
+from banks.settlement import expected
+from gateway import doors, entries, exchange, store
 from gateway.core import Gateway
 from gateway.doors import Step
 from gateway.errors import AmountExceeded, AuthorizationExpired, Invalid, OutcomeUnknown, StateConflict
@@ -17,10 +17,7 @@ from gateway.fees import Charge, charge_more
 from gateway.idempotency import Idem
 from gateway.model import CaptureMethod, Kind, Operation, Payment
 from gateway.states import AttemptState
-from gateway.store import insertion
-from ledger.model import Journal, Statement
-
-INSERT_FUND = insertion(tables.fund)
+from gateway.store import Rows
 
 
 async def capture(
@@ -44,8 +41,7 @@ async def capture(
         assert attempt is not None
         gw.rail(attempt.bank)
         ref = await exchange.reference(conn, attempt.bank, now=gw.clock())
-        op = exchange.sending(gw, Kind.CAPTURE, attempt.id, ref, amount, target=authorized.id)
-        op = replace(op, final=final)
+        op = exchange.sending(gw, Kind.CAPTURE, attempt.id, ref, amount, target=authorized.id, final=final)
         claimed = doors.claim(gw, idem, merchant_id, "payment", payment_id)
         step = Step(before.with_operation(op), last=False)
         step = await doors.write(gw, conn, before, step, idem=idem, claimed=claimed)
@@ -111,14 +107,14 @@ def _not_approved(gw: Gateway, payment: Payment, op_id: UUID, outcome: Outcome) 
     return (Step(payment.with_operation(after)),)
 
 
-def approved(gw: Gateway, payment: Payment, op_id: UUID, outcome: Approved) -> Sequence[Step]:
+def approved(gw: Gateway, payment: Payment, op_id: UUID, outcome: Approved) -> Iterable[Step]:
     op = payment.operation(op_id)
     if not op.open:
         return ()
     return booked(gw, payment, exchange.answered(op, outcome, now=gw.clock(), policy=gw.policy))
 
 
-def booked(gw: Gateway, payment: Payment, op: Operation) -> Sequence[Step]:
+def booked(gw: Gateway, payment: Payment, op: Operation) -> Iterator[Step]:
     """The ways to book a capture the bank has done: out of its hold; the hold's time passed; the hold gone.
 
     ``op`` is already in its new state; the fee depends on what this payment has captured before.
@@ -128,21 +124,15 @@ def booked(gw: Gateway, payment: Payment, op: Operation) -> Sequence[Step]:
     after = payment.with_operation(op)
     attempt = payment.current
     assert attempt is not None
-    timed_out = after.with_attempt(replace(attempt, expired_at=attempt.expired_at or gw.clock()))
-    extra = _fund_and_item(gw, payment, op, charge)
+    adds = _fund_and_item(gw, payment, op, charge)
     id = gw.ids()
-
-    def step(outcome: Payment, journal: Journal) -> Step:
-        return Step(outcome, journal, extra)
-
-    return (
-        step(after, entries.captured(id, after, op, charge)),
-        step(timed_out, entries.captured_late(id, after, op, charge, held=True)),
-        step(after, entries.captured_late(id, after, op, charge, held=False)),
-    )
+    yield Step(after, entries.captured(id, after, op, charge), adds)
+    timed_out = after.with_attempt(replace(attempt, expired_at=attempt.expired_at or gw.clock()))
+    yield Step(timed_out, entries.captured_late(id, after, op, charge, held=True), adds)
+    yield Step(after, entries.captured_late(id, after, op, charge, held=False), adds)
 
 
-def _fund_and_item(gw: Gateway, payment: Payment, op: Operation, charge: Charge) -> tuple[Statement, ...]:
+def _fund_and_item(gw: Gateway, payment: Payment, op: Operation, charge: Charge) -> Rows:
     """What the capture leaves to the merchant, and what the bank shall settle."""
     assert payment.current is not None
     now = gw.clock()
@@ -157,7 +147,7 @@ def _fund_and_item(gw: Gateway, payment: Payment, op: Operation, charge: Charge)
         "release_id": None,
         "created_at": now,
     }
-    item = expect(
+    item = expected(
         bank=payment.current.bank,
         book_id=payment.book_id,
         rrn=op.reference.rrn,
@@ -168,4 +158,4 @@ def _fund_and_item(gw: Gateway, payment: Payment, op: Operation, charge: Charge)
         operation_id=op.id,
         booked_on=now.date(),
     )
-    return (Statement(INSERT_FUND, fund), item)
+    return {"fund": (fund,), "expected": (item,)}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -14,9 +14,14 @@ from psycopg import AsyncConnection as PsycopgConnection
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from banks.card.rail import CardRail
+from banks.references import Numbers
 from gateway.errors import BankUnavailable
+from gateway.opening import Openings
 from gateway.vault import Vault
 from ledger.writer import Writer
+
+if TYPE_CHECKING:
+    from gateway.terms import Terms
 
 PRODUCTION_BACKOFF = tuple(timedelta(seconds=s) for s in (30, 120, 300, 900, 3600))
 
@@ -44,19 +49,25 @@ class Policy:
 
 @dataclass(frozen=True)
 class Gateway:
-    """``engine`` connects as khata_app; ``writers`` gives the writer of a book; ``rails`` are by bank code.
+    """``engine`` connects as khata_app; ``writers`` gives the writer of a book, ``openings`` begins payments;
+    ``rails`` are by bank code.
 
     ``random(n)``: n random bytes fit for secrets.
     """
 
     engine: AsyncEngine
     writers: Callable[[int], Writer]
+    openings: Openings
     rails: Mapping[str, CardRail]
     vault: Vault
     clock: Callable[[], datetime]
     ids: Callable[[], UUID]
     random: Callable[[int], bytes]
     policy: Policy = Policy()
+    known_terms: dict[tuple[UUID, str], Terms] = field(
+        default_factory=dict["tuple[UUID, str]", "Terms"], repr=False, compare=False
+    )
+    numbers: Numbers = field(default_factory=Numbers, repr=False, compare=False)
     _locks: WeakValueDictionary[UUID, asyncio.Lock] = field(
         default_factory=WeakValueDictionary[UUID, asyncio.Lock], repr=False, compare=False
     )

@@ -8,9 +8,10 @@ changes the same rows, and would wait for us as we for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import chain
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +21,7 @@ from gateway.core import Gateway
 from gateway.errors import Contended, IdempotencyInFlight, Unbookable
 from gateway.idempotency import Idem
 from gateway.model import Payment, Refund
+from gateway.store import Row, Rows, Section
 from ledger import errors as ledger_errors
 from ledger.model import Journal, Posted, Statement, Unit
 
@@ -39,7 +41,8 @@ _LOOK_AGAIN = (ledger_errors.StatementRefused, ledger_errors.SourceConflict)
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What shall become of a payment. ``journal``: booked with it, if any; ``extra``: further statements.
+    """What shall become of a payment. ``journal``: booked with it, if any; ``adds``: rows to write beside its own;
+    ``extra``: further statements.
 
     ``refund``: the refund this is about, as it is afterwards. ``last``: nothing follows in this request, so its
     answer is stored now.
@@ -47,6 +50,7 @@ class Step:
 
     payment: Payment
     journal: Journal | None = None
+    adds: Rows = field(default_factory=dict["Section", "tuple[Row, ...]"])
     extra: tuple[Statement, ...] = ()
     refund: Refund | None = None
     last: bool = True
@@ -56,22 +60,22 @@ class Step:
         return self.refund or self.payment
 
 
-Decide = Callable[[Payment], Sequence[Step]]
-"""The ways to do it, best first; the next is taken if the ledger refuses one. None: nothing is left to do."""
+Decide = Callable[[Payment], Iterable[Step]]
+"""The ways to do it, best first; the next is made and taken if the ledger refuses one. None: nothing is left to do."""
 
 
 def statements(
-    gw: Gateway, before: Payment | None, step: Step, idem: Idem | None, *, now: datetime
+    gw: Gateway, before: Payment, step: Step, idem: Idem | None, *, now: datetime
 ) -> tuple[Statement, ...]:
     """Everything a step writes beside its journal, in the one order of locks."""
     after = step.payment
-    return (
-        *store.changes(before, after, now=now),
-        *step.extra,
+    rows = store.changes(before, after, now=now) | step.adds
+    rows["event"] = (
         *events.of_payment(before, after, id=gw.ids, now=now),
         *events.of_refund(before, step.refund, id=gw.ids, now=now),
-        *(idempotency.answer(idem, after.merchant_id, step.result) if step.last else ()),
     )
+    rows["answer"] = idempotency.answer(idem, after.merchant_id, step.result) if step.last else ()
+    return (store.change(rows), *step.extra)
 
 
 def claim(gw: Gateway, idem: Idem | None, merchant_id: UUID, kind: str, id: UUID) -> tuple[Statement, ...]:
@@ -83,7 +87,7 @@ def claim(gw: Gateway, idem: Idem | None, merchant_id: UUID, kind: str, id: UUID
 async def write(
     gw: Gateway,
     conn: AsyncConnection,
-    before: Payment | None,
+    before: Payment,
     step: Step,
     *,
     idem: Idem | None = None,
@@ -98,8 +102,8 @@ async def write(
     return step
 
 
-def next_version(before: Payment | None, step: Step) -> Step:
-    return replace(step, payment=replace(step.payment, version=before.version + 1)) if before else step
+def next_version(before: Payment, step: Step) -> Step:
+    return replace(step, payment=step.payment.altered(version=before.version + 1))
 
 
 def _refusal(refused: Statement, payment: Payment, idem: Idem | None) -> Exception:
@@ -136,7 +140,7 @@ async def conclude(gw: Gateway, payment_id: UUID, idem: Idem | None) -> Payment:
     """Someone else has done it already: answer the request with the payment as it is."""
     async with gw.engine.begin() as conn:
         payment = await store.load(conn, payment_id)
-        await store.run(conn, idempotency.answer(idem, payment.merchant_id, payment))
+        await idempotency.store_answer(conn, idem, payment.merchant_id, payment)
     return payment
 
 
@@ -158,10 +162,11 @@ async def book(
                 payment = await _fresh(gw, payment.id, pause=again > 1)
                 if claimed and idem and await idempotency.replay(gw, payment.merchant_id, idem):
                     raise IdempotencyInFlight(idem.key, 1)
-            steps = decide(payment)
-            if not steps:
+            steps = iter(decide(payment))
+            best = next(steps, None)
+            if best is None:
                 return None
-            done = await _first_booked(gw, payment, steps, idem, claimed)
+            done = await _first_booked(gw, payment, chain((best,), steps), idem, claimed)
             if done is not None:
                 return done
     raise Contended(payment.public_id)
@@ -176,7 +181,7 @@ async def _fresh(gw: Gateway, payment_id: UUID, *, pause: bool) -> Payment:
 
 
 async def _first_booked(
-    gw: Gateway, before: Payment, steps: Sequence[Step], idem: Idem | None, claimed: tuple[Statement, ...]
+    gw: Gateway, before: Payment, steps: Iterable[Step], idem: Idem | None, claimed: tuple[Statement, ...]
 ) -> Step | None:
     """The first way the ledger accepts; None if the payment has changed meanwhile.
 

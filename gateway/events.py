@@ -11,17 +11,13 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-import orjson
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import ids, tables
 from gateway.model import Payment, Refund
 from gateway.states import PaymentStatus
-from gateway.store import insertion
-from ledger.model import Statement
-
-INSERT_EVENT = insertion(tables.event)
+from gateway.store import Row
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +48,17 @@ def payment_event(before: Payment | None, after: Payment) -> str | None:
 
 def of_payment(
     before: Payment | None, after: Payment, *, id: Callable[[], UUID], now: datetime
-) -> tuple[Statement, ...]:
-    """The event of this change, if it is one to tell."""
+) -> tuple[Row, ...]:
+    """The row of this change's event, if it is one to tell."""
     type = payment_event(before, after)
     if type is None:
         return ()
-    return (_insertion(id(), after.merchant_id, type, after.public_id, describe(after, now), now),)
+    return (_row(id(), after.merchant_id, type, after.public_id, describe(after, now), now),)
 
 
 def of_refund(
     before: Payment | None, refund: Refund | None, *, id: Callable[[], UUID], now: datetime
-) -> tuple[Statement, ...]:
+) -> tuple[Row, ...]:
     """``refund.created``, ``refund.succeeded`` or ``refund.failed``; nothing while its outcome is unknown."""
     if refund is None:
         return ()
@@ -70,21 +66,20 @@ def of_refund(
     if known and refund.status == "pending":
         return ()
     type = f"refund.{refund.status}" if known else "refund.created"
-    return (_insertion(id(), refund.merchant_id, type, refund.public_id, describe_refund(refund), now),)
+    return (_row(id(), refund.merchant_id, type, refund.public_id, describe_refund(refund), now),)
 
 
-def _insertion(
+def _row(
     id: UUID, merchant_id: UUID, type: str, object_id: str, payload: dict[str, Any], now: datetime
-) -> Statement:
-    row = {
+) -> Row:
+    return {
         "id": id,
         "merchant_id": merchant_id,
         "type": type,
         "object_id": object_id,
-        "payload": orjson.dumps(payload).decode(),
+        "payload": payload,
         "created_at": now,
     }
-    return Statement(INSERT_EVENT, row)
 
 
 def describe(payment: Payment, now: datetime) -> dict[str, Any]:

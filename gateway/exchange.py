@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from banks.outcomes import Approved, Declined, NotSent, Outcome, Unknown
@@ -14,14 +16,33 @@ from gateway.core import Gateway, Policy, driver
 from gateway.model import Kind, Operation
 from gateway.states import OperationState
 
+_DRAW = text("SELECT nextval('banks.reference') FROM generate_series(1, :count)")
+
 
 async def reference(conn: AsyncConnection, bank: str, *, now: datetime) -> BankReference:
     """A new reference at this bank; committed with its operation before anything is sent."""
     return await new_reference(await driver(conn), bank, now=now)
 
 
+async def next_reference(gw: Gateway, *, now: datetime) -> BankReference:
+    """As ``reference``, for where no transaction is open: its number was drawn ahead."""
+
+    async def draw(count: int) -> list[int]:
+        async with gw.engine.begin() as conn:
+            return list((await conn.execute(_DRAW, {"count": count})).scalars())
+
+    return await gw.numbers.reference(draw, now=now)
+
+
 def sending(
-    gw: Gateway, kind: Kind, attempt_id: UUID, ref: BankReference, amount: int, *, target: UUID | None = None
+    gw: Gateway,
+    kind: Kind,
+    attempt_id: UUID,
+    ref: BankReference,
+    amount: int,
+    *,
+    target: UUID | None = None,
+    final: bool = False,
 ) -> Operation:
     """An operation about to be sent. It belongs to its sender for the lease, then recovery takes over."""
     now = gw.clock()
@@ -34,6 +55,7 @@ def sending(
         state=OperationState.SENDING,
         created_at=now,
         target_id=target,
+        final=final,
         next_check_at=now + gw.policy.lease,
     )
 
@@ -49,21 +71,25 @@ def answered(
     """``op`` after ``outcome``. ``forwarded``: it must arrive in the end, so one not sent is kept to be sent."""
     match outcome:
         case Approved():
-            return replace(
-                ended(op, OperationState.APPROVED, now),
+            return ended(
+                op,
+                OperationState.APPROVED,
+                now,
                 authorization_code=outcome.authorization_code,
                 response_code=outcome.response_code,
                 reason=None,
             )
         case Declined():
-            return replace(
-                ended(op, OperationState.DECLINED, now),
+            return ended(
+                op,
+                OperationState.DECLINED,
+                now,
                 response_code=outcome.response_code,
                 reason=outcome.reason,
                 retryable=outcome.retryable,
             )
         case NotSent() if op.state is OperationState.SENDING and op.tries == 1 and not forwarded:
-            return replace(ended(op, OperationState.NOT_SENT, now), reason=outcome.reason)
+            return ended(op, OperationState.NOT_SENT, now, reason=outcome.reason)
         case NotSent() if op.state is OperationState.SENDING and forwarded:
             return checked(replace(op, reason=outcome.reason), now=now, policy=policy)
         case NotSent() | Unknown():
@@ -74,8 +100,9 @@ def _conflicted(outcome: NotSent | Unknown) -> bool:
     return isinstance(outcome, Unknown) and outcome.conflicted
 
 
-def ended(op: Operation, state: OperationState, now: datetime) -> Operation:
-    return replace(op, state=state, ended_at=now, next_check_at=None, review=False)
+def ended(op: Operation, state: OperationState, now: datetime, **facts: Any) -> Operation:
+    """``op`` with its outcome known; ``facts``: what else is known of it now."""
+    return replace(op, state=state, ended_at=now, next_check_at=None, review=False, **facts)
 
 
 def unanswered(

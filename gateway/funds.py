@@ -147,7 +147,7 @@ def _statements(release_id: UUID, due: Due, on: date, now: datetime) -> tuple[St
         "ids": [fund.operation_id for fund in due.funds],
         "taken": [fund.taken for fund in due.funds],
     }
-    return Statement(_INSERT_RELEASE, release), Statement(_RELEASE, marks, rows=len(due.funds))
+    return Statement(_INSERT_RELEASE, release, together=True), Statement(_RELEASE, marks, rows=len(due.funds))
 
 
 async def _submit(gw: Gateway, book_id: int, journal: Journal, statements: tuple[Statement, ...]) -> object:

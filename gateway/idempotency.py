@@ -13,16 +13,22 @@ from datetime import datetime
 from hmac import compare_digest
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import select
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from gateway import store, tables
 from gateway.core import Gateway
-from gateway.errors import IdempotencyInFlight, IdempotencyMismatch, Invalid
+from gateway.errors import (
+    Contended,
+    GatewayError,
+    IdempotencyInFlight,
+    IdempotencyMismatch,
+    Invalid,
+    Unbookable,
+)
 from gateway.model import Payment, Refund
-from gateway.store import sql
+from gateway.store import Row, hexed, insertion
 from ledger.model import Statement
 
 MAX_KEY = 255
@@ -59,41 +65,34 @@ class Answer:
     replayed: bool = False
 
 
-_CLAIM = sql(
-    upsert(_I)
-    .values({c.name: bindparam(c.name, type_=c.type) for c in _I.columns if c.name not in ("status", "body")})
-    .on_conflict_do_nothing()
-)
-# Any number of rows: a retry after the lease may have answered first, and then that answer stays.
-_ANSWER = sql(
-    update(_I)
-    .values(status=bindparam("to_status"), body=bindparam("to_body"))
-    .where(
-        _I.c.merchant_id == bindparam("was_merchant"),
-        _I.c.route == bindparam("was_route"),
-        _I.c.key == bindparam("was_key"),
-        _I.c.status.is_(None),
-    )
-)
+_CLAIM = insertion(_I) + " ON CONFLICT DO NOTHING"
 
 
-def claim(
+def claim_row(
     idem: Idem | None, merchant_id: UUID, kind: str, object_id: UUID, *, now: datetime, lease_until: datetime
-) -> tuple[Statement, ...]:
-    """The statement that claims the key for this payment or refund; it hits no row if someone else has it."""
+) -> tuple[Row, ...]:
+    """The row of the key, claimed for this payment or refund; without an answer."""
     if idem is None:
         return ()
     row = {
         "merchant_id": merchant_id,
         "route": idem.route,
         "key": idem.key,
-        "request_hash": idem.request_hash,
+        "request_hash": hexed(idem.request_hash),
         "object_kind": kind,
         "object_id": object_id,
         "lease_until": lease_until,
         "created_at": now,
     }
-    return (Statement(_CLAIM, row),)
+    return (row,)
+
+
+def claim(
+    idem: Idem | None, merchant_id: UUID, kind: str, object_id: UUID, *, now: datetime, lease_until: datetime
+) -> tuple[Statement, ...]:
+    """The statement that claims the key for this payment or refund; it hits no row if someone else has it."""
+    rows = claim_row(idem, merchant_id, kind, object_id, now=now, lease_until=lease_until)
+    return tuple(Statement(_CLAIM, row, together=True) for row in rows)
 
 
 def claims(statement: Statement | None) -> bool:
@@ -101,28 +100,51 @@ def claims(statement: Statement | None) -> bool:
     return statement is not None and statement.sql == _CLAIM
 
 
-def answer(idem: Idem | None, merchant_id: UUID, result: Payment | Refund) -> tuple[Statement, ...]:
-    """The statement that stores the final answer."""
+def answer(idem: Idem | None, merchant_id: UUID, result: Payment | Refund) -> tuple[Row, ...]:
+    """The row of the final answer, for ``"answer"``."""
     if idem is None:
         return ()
     status, body = idem.render(result)
-    params = {"to_status": status, "to_body": body}
-    where = {"was_merchant": merchant_id, "was_route": idem.route, "was_key": idem.key}
-    return (Statement(_ANSWER, params | where, rows=None),)
+    key = {"merchant_id": merchant_id, "route": idem.route, "key": idem.key}
+    return (key | {"status": status, "body": hexed(body)},)
+
+
+async def store_answer(
+    conn: AsyncConnection, idem: Idem | None, merchant_id: UUID, result: Payment | Refund
+) -> None:
+    """Store the final answer where nothing else is written with it, unless there is one."""
+    if idem is not None:
+        await store.run(conn, (store.change({"answer": answer(idem, merchant_id, result)}),))
 
 
 async def answered(
-    gw: Gateway, merchant_id: UUID, idem: Idem, work: Callable[[], Awaitable[Payment | Refund]]
+    gw: Gateway,
+    merchant_id: UUID,
+    idem: Idem,
+    work: Callable[[], Awaitable[Payment | Refund]],
+    *,
+    claims_first: bool = False,
 ) -> Answer:
-    """The first answer to this key; ``work`` (a use case given the same ``idem``) runs only if there is none.
+    """The first answer to this key; ``work`` (a use case given the same ``idem``) has an effect only if there is none.
+
+    ``claims_first``: the first thing that ``work`` writes is the claim, and nothing of it stands without the claim. The
+    key is then looked up only if ``work`` is refused, so that a new request is spared the question.
 
     Raises ``IdempotencyMismatch``, ``IdempotencyInFlight`` and whatever ``work`` raises.
     """
-    known = await replay(gw, merchant_id, idem)
+    known = None if claims_first else await replay(gw, merchant_id, idem)
     if known is not None:
         return known
     began = gw.clock()
-    status, body = idem.render(await work())
+    try:
+        status, body = idem.render(await work())
+    except (Contended, Unbookable):
+        raise
+    except GatewayError:
+        known = await replay(gw, merchant_id, idem) if claims_first else None
+        if known is None:
+            raise
+        return known
     if gw.clock() >= began + gw.policy.lease:
         # It took so long that a retry may have been answered in its place: the answer is what was stored.
         return await replay(gw, merchant_id, idem) or Answer(status, body)
@@ -154,7 +176,7 @@ async def _find(conn: AsyncConnection, merchant_id: UUID, idem: Idem) -> RowMapp
 async def _answer_now(conn: AsyncConnection, merchant_id: UUID, idem: Idem, row: RowMapping) -> Answer:
     """The process that had claimed the key is gone: answer from the present state, unless another just did."""
     find = store.load if row["object_kind"] == "payment" else store.load_refund
-    await store.run(conn, answer(idem, merchant_id, await find(conn, row["object_id"], merchant_id)))
+    await store_answer(conn, idem, merchant_id, await find(conn, row["object_id"], merchant_id))
     stored = await _find(conn, merchant_id, idem)
     assert stored is not None
     return Answer(stored["status"], stored["body"], replayed=True)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from uuid import UUID
 
 from gateway.errors import IdInvalid
@@ -23,12 +24,15 @@ _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _VALUES = {letter: value for value, letter in enumerate(_ALPHABET)}
 _BODY = re.compile(r"[0-7][0-9a-hjkmnp-tv-z]{25}")
 _DIGITS = 26
+_PAIRS = tuple(high + low for high in _ALPHABET for low in _ALPHABET)
+_PAIR_SHIFTS = range(5 * (_DIGITS - 2), -1, -10)
 
 
+@lru_cache(maxsize=4096)  # an id is told several times while something happens to it
 def public(prefix: str, id: UUID) -> str:
     """``public("pay", UUID(int=1))`` is ``pay_`` and 26 base-32 digits of the UUID, highest first."""
-    shifts = range(5 * (_DIGITS - 1), -1, -5)
-    return f"{prefix}_" + "".join(_ALPHABET[id.int >> shift & 31] for shift in shifts)
+    number = id.int
+    return f"{prefix}_" + "".join([_PAIRS[number >> shift & 1023] for shift in _PAIR_SHIFTS])
 
 
 def parse(prefix: str, text: str) -> UUID:

@@ -13,15 +13,25 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from banks.outcomes import Approved, Outcome
 from banks.references import BankReference
-from gateway import captures, doors, entries, exchange, ids, store, tables
+from gateway import captures, doors, entries, events, exchange, idempotency, ids, store, tables
 from gateway.cards import Card
 from gateway.core import Gateway
 from gateway.doors import Step
-from gateway.errors import Invalid, OutcomeUnknown, PaymentExpired, StateConflict
+from gateway.errors import (
+    Contended,
+    IdempotencyInFlight,
+    Invalid,
+    OutcomeUnknown,
+    PaymentExpired,
+    StateConflict,
+)
 from gateway.idempotency import Idem
-from gateway.merchants import Merchant, fee_plan, load_merchant
+from gateway.merchants import Merchant, load_merchant
 from gateway.model import Attempt, CaptureMethod, Kind, Operation, Payment
+from gateway.opening import Opened, Opening
 from gateway.states import AttemptState, OperationState, PaymentStatus
+from gateway.store import Row
+from gateway.terms import Terms, forget, terms_of
 from ledger.model import MAX_AMOUNT
 
 MAX_METADATA = 20
@@ -64,23 +74,30 @@ async def create(
     *,
     card: Card | str | None = None,
 ) -> Payment:
-    """Make a payment; with ``card`` (or its token) confirm it in the same request."""
+    """Make a payment; with ``card`` (or its token) confirm it in the same request.
+
+    Raises ``MerchantNotFound``, ``CurrencyUnknown``, ``Invalid``, ``TokenNotFound``, ``CardInvalid``,
+    ``BankUnavailable``, and ``IdempotencyInFlight`` if the key is someone else's: then nothing was written.
+    """
     id = gw.ids()
-    async with gw.engine.begin() as conn:
-        merchant = await load_merchant(conn, merchant_id)
-        made = await _new_payment(gw, conn, merchant, new, id)
-        known = None
+    for _ in range(doors.TRIES):
+        terms = await terms_of(gw, merchant_id, new.currency)
+        made, known, sealed = _new_payment(gw, terms, new, id), None, ()
         if card is not None:
-            made, known = await _begin_attempt(gw, conn, merchant, made, card)
-        claimed = doors.claim(gw, idem, merchant_id, "payment", id)
-        step = Step(made, last=known is None)
-        await doors.write(gw, conn, None, step, idem=idem, claimed=claimed)
-    return made if known is None else await _authorize(gw, merchant, made, known, idem)
+            made, known, sealed = await _first_attempt(gw, terms.merchant, made, card)
+        match await gw.openings(_opening(gw, terms, made, idem, sealed)):
+            case Opened.STANDS:
+                return made if known is None else await _authorize(gw, terms.merchant, made, known, idem)
+            case Opened.KEY_TAKEN:
+                assert idem is not None
+                raise IdempotencyInFlight(idem.key, 1)
+            case Opened.STALE:
+                forget(gw, terms, new.currency)
+    raise Contended(ids.public(ids.PAYMENT, id))
 
 
-async def _new_payment(
-    gw: Gateway, conn: AsyncConnection, merchant: Merchant, new: NewPayment, id: UUID
-) -> Payment:
+def _new_payment(gw: Gateway, terms: Terms, new: NewPayment, id: UUID) -> Payment:
+    merchant = terms.merchant
     if not 0 <= new.tolerance_bps <= merchant.tolerance_bps:
         raise Invalid("tolerance_bps", f"between 0 and {merchant.tolerance_bps}")
     longest_s = int(gw.policy.hold_valid.total_seconds())
@@ -94,7 +111,7 @@ async def _new_payment(
         amount=new.amount,
         currency=new.currency,
         capture_method=new.capture_method,
-        plan=await fee_plan(conn, merchant.id, "card", new.currency),
+        plan=terms.plan,
         created_at=now,
         expires_at=now + gw.policy.payment_valid,
         fee_returned=merchant.fee_returned,
@@ -105,6 +122,38 @@ async def _new_payment(
         description=new.description,
         metadata=dict(new.metadata),
     )
+
+
+async def _first_attempt(
+    gw: Gateway, merchant: Merchant, payment: Payment, card: Card | str
+) -> tuple[Payment, Card, tuple[Row, ...]]:
+    """The payment about to be sent, the card to send, and the vault's row if it is new to it."""
+    gw.rail(merchant.bank)
+    now, sealed = gw.clock(), ()
+    if isinstance(card, str):
+        token = card
+        async with gw.engine.connect() as conn:
+            card = await gw.vault.reveal(conn, merchant.id, token)
+    else:
+        token = ids.public(ids.CARD, gw.ids())
+        sealed = (gw.vault.row(merchant.id, token, card, now=now),)
+    ref = await exchange.next_reference(gw, now=now)
+    return _with_attempt(gw, merchant, payment, token, card, ref, now=now), card, sealed
+
+
+def _opening(
+    gw: Gateway, terms: Terms, payment: Payment, idem: Idem | None, sealed: tuple[Row, ...]
+) -> Opening:
+    """All rows of the payment's beginning; with the request's answer if nothing follows."""
+    now = payment.created_at
+    key = idempotency.claim_row(
+        idem, terms.merchant.id, "payment", payment.id, now=now, lease_until=now + gw.policy.lease
+    )
+    if payment.current is None:
+        answers = idempotency.answer(idem, payment.merchant_id, payment)
+        key = tuple(claimed | answer for claimed, answer in zip(key, answers, strict=True))
+    event = events.of_payment(None, payment, id=gw.ids, now=gw.clock())
+    return Opening(payment, terms.version, event, key, sealed)
 
 
 async def confirm(
@@ -160,20 +209,33 @@ async def _begin_attempt(
         token, known = card, await gw.vault.reveal(conn, merchant.id, card)
     else:
         token, known = await gw.vault.tokenise(conn, merchant.id, card, id=gw.ids(), now=now), card
-    known.require_unexpired(now.date())
+    ref = await exchange.reference(conn, merchant.bank, now=now)
+    return _with_attempt(gw, merchant, payment, token, known, ref, now=now), known
+
+
+def _with_attempt(
+    gw: Gateway,
+    merchant: Merchant,
+    payment: Payment,
+    token: str,
+    card: Card,
+    ref: BankReference,
+    *,
+    now: datetime,
+) -> Payment:
+    card.require_unexpired(now.date())
     attempt = Attempt(
         id=gw.ids(),
         number=len(payment.attempts) + 1,
         bank=merchant.bank,
         method="card",
         token=token,
-        brand=known.pan.brand,
-        last4=known.pan.last4,
+        brand=card.pan.brand,
+        last4=card.pan.last4,
         created_at=now,
     )
-    ref = await exchange.reference(conn, merchant.bank, now=now)
     op = exchange.sending(gw, Kind.AUTHORIZE, attempt.id, ref, payment.amount)
-    return payment.with_attempt(attempt).with_operation(op), known
+    return payment.with_operation(op, attempt=attempt)
 
 
 async def _authorize(
@@ -204,7 +266,8 @@ async def authorization_answered(
     """Write what the bank said; place the hold if it approved, and go on to capture an automatic payment."""
     if not isinstance(outcome, Approved):
         return await doors.change(gw, payment.id, lambda p: _not_approved(gw, p, op_id, outcome), idem=idem)
-    ref = await _capture_reference(gw, payment)
+    automatic = payment.capture_method is CaptureMethod.AUTOMATIC
+    ref = await exchange.next_reference(gw, now=gw.clock()) if automatic else None
     step = await doors.book(gw, payment, lambda p: _approved(gw, p, op_id, outcome, ref), idem=idem)
     if step is None:  # recovery took over: a late approval does not revive it
         return await doors.conclude(gw, payment.id, idem)
@@ -212,13 +275,6 @@ async def authorization_answered(
         return step.payment
     capture = next(op for op in step.payment.operations if op.reference == ref)
     return await captures.send(gw, step.payment, capture, idem)
-
-
-async def _capture_reference(gw: Gateway, payment: Payment) -> BankReference | None:
-    if payment.capture_method is CaptureMethod.MANUAL or payment.current is None:
-        return None
-    async with gw.engine.begin() as conn:
-        return await exchange.reference(conn, payment.current.bank, now=gw.clock())
 
 
 def _not_approved(gw: Gateway, payment: Payment, op_id: UUID, outcome: Outcome) -> tuple[Step, ...]:
@@ -239,18 +295,15 @@ def _approved(
     now = gw.clock()
     expires_at = now + timedelta(seconds=payment.hold_valid_s)
     op = exchange.answered(op, outcome, now=now, policy=gw.policy)
-    after = payment.with_operation(op).with_attempt(replace(attempt, hold_expires_at=expires_at))
-    if capture is not None:
-        after = after.with_operation(_automatic_capture(gw, op, capture))
+    made = () if capture is None else (_automatic_capture(gw, op, capture),)
+    after = payment.with_operation(op, *made, attempt=replace(attempt, hold_expires_at=expires_at))
     journal = entries.authorized(gw.ids(), after, op, expires_at=expires_at)
     return (Step(after, journal, last=capture is None),)
 
 
 def _automatic_capture(gw: Gateway, authorized: Operation, ref: BankReference) -> Operation:
-    made = exchange.sending(
-        gw, Kind.CAPTURE, authorized.attempt_id, ref, authorized.amount, target=authorized.id
-    )
-    return replace(made, final=True)
+    amount, id = authorized.amount, authorized.id
+    return exchange.sending(gw, Kind.CAPTURE, authorized.attempt_id, ref, amount, target=id, final=True)
 
 
 async def get(gw: Gateway, merchant_id: UUID, payment_id: UUID) -> Payment:

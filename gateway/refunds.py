@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import select
 
 from banks.outcomes import Approved, Outcome
-from banks.settlement import expect
+from banks.settlement import expected
 from gateway import doors, entries, exchange, funds, idempotency, store, tables
 from gateway.core import Gateway, driver
 from gateway.doors import Step
@@ -127,7 +127,7 @@ def _started(gw: Gateway, payment: Payment, start: _Start) -> Sequence[Step]:
         )
         extra = (*taken.statements, store.refund_insertion(refund))
         journal = entries.refund_sent(gw.ids(), after, op, split)
-        steps.append(Step(replace(after, funds=taken.after), journal, extra, refund, last=False))
+        steps.append(Step(replace(after, funds=taken.after), journal, {}, extra, refund, last=False))
     return steps
 
 
@@ -170,7 +170,7 @@ async def _conclude(gw: Gateway, refund: Refund, idem: Idem | None) -> Refund:
     """Someone else has written the outcome already: answer the request with the refund as it is."""
     async with gw.engine.begin() as conn:
         now = await store.load_refund(conn, refund.id, refund.merchant_id)
-        await store.run(conn, idempotency.answer(idem, refund.merchant_id, now))
+        await idempotency.store_answer(conn, idem, refund.merchant_id, now)
     return now
 
 
@@ -199,7 +199,7 @@ def completed(gw: Gateway, payment: Payment, refund: Refund, op: Operation) -> S
     returned = charge_returned(payment, op.amount)
     op = replace(op, charge=returned)
     after = payment.with_operation(op)
-    item = expect(
+    item = expected(
         bank=payment.current.bank,
         book_id=payment.book_id,
         rrn=op.reference.rrn,
@@ -214,7 +214,12 @@ def completed(gw: Gateway, payment: Payment, refund: Refund, op: Operation) -> S
     # What this refund made the merchant owe us, unless it has been paid back meanwhile.
     owed = min(refund.from_debt, returned.total)
     return tuple(
-        Step(after, entries.refund_completed(id, after, op, returned, debt_repaid=repaid), (item,), paid)
+        Step(
+            after,
+            entries.refund_completed(id, after, op, returned, debt_repaid=repaid),
+            {"expected": (item,)},
+            refund=paid,
+        )
         for repaid in dict.fromkeys((owed, 0))
     )
 
@@ -241,7 +246,7 @@ def failed(gw: Gateway, payment: Payment, refund: Refund, op: Operation) -> Sequ
         Split(given.amount, payable + refund.from_debt, 0),
     )
     return tuple(
-        Step(after, entries.refund_failed(id, after, op, split), given.statements, unpaid)
+        Step(after, entries.refund_failed(id, after, op, split), {}, given.statements, unpaid)
         for split in dict.fromkeys(splits)
     )
 

@@ -8,7 +8,7 @@ rehearsed first, so that a file with anything wrong changes no book; then it is 
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 from uuid import UUID
 
@@ -138,7 +138,7 @@ async def _book(gw: Gateway, conn: AsyncConnection, payment_id: UUID, op_id: UUI
     raise Unbookable(payment.public_id, str(refusal))
 
 
-async def _steps(gw: Gateway, conn: AsyncConnection, payment: Payment, op: Operation) -> Sequence[Step]:
+async def _steps(gw: Gateway, conn: AsyncConnection, payment: Payment, op: Operation) -> Iterable[Step]:
     if op.kind is Kind.CAPTURE:
         return captures.booked(gw, payment, op)
     r = tables.refund

@@ -1,23 +1,22 @@
 """Payments in and out of the database. Every change of a state passes through ``changes``, the one door.
 
-A payment's row is changed first and behind its version, so changes of one payment are in line, and locks are
-taken in one order: payment, attempt, operation, the rest. The statements run in a plain transaction or with a
-journal in the ledger's (``gateway.doors``); their texts are constant, so the writer can group them.
+What is written of a change is data: rows by ``Section``, which one constant statement takes to their tables, for one
+payment in a plain transaction or for a whole batch in the ledger's (``gateway.doors``). The payment's row is changed
+first and behind its version, so changes of one payment are in line, and locks are taken in one order: payment,
+attempt, operation, the rest.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import orjson
-from sqlalchemy import Select, Table, bindparam, insert, select, update
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
+from sqlalchemy import Select, Table, select
 from sqlalchemy.engine import RowMapping
 from sqlalchemy.ext.asyncio import AsyncConnection
-from sqlalchemy.sql import ClauseElement
 
 from banks.references import BankReference
 from gateway import ids, tables
@@ -32,110 +31,126 @@ from gateway.model import (
     Operation,
     Payment,
     Refund,
-    attempt_state,
 )
 from gateway.states import INITIAL, AttemptState, OperationState, PaymentStatus, move
 from ledger.model import Statement
 
 AnyRow = RowMapping | Mapping[str, Any]  # SQLAlchemy's, or psycopg's dict
+Row = dict[str, Any]  # what JSON can hold, UUIDs and times; bytes as ``hexed`` says them
 
-_DIALECT = PGDialect_psycopg(paramstyle="pyformat")
+
+Section = Literal[
+    "payment", "attempt", "operation", "new_attempt", "new_operation", "fund", "expected", "event", "answer"
+]
+"""Which rows are written, as ``gateway.change_payments`` knows them."""
+Rows = dict[Section, tuple[Row, ...]]
+
+# Rows that must be there, as they were when this was decided; what is new is written or the database refuses it.
+_GUARDED: tuple[Section, ...] = ("payment", "attempt", "operation")
+
+_TOTALS = ("authorized", "capturing", "captured", "voiding", "voided", "refunding", "refunded")
 
 
-def sql(clause: ClauseElement) -> str:
-    """The text of a Core statement with ``%(name)s`` parameters, as ``ledger.model.Statement`` wants it."""
-    return str(clause.compile(dialect=_DIALECT))
+def hexed(value: bytes) -> str:
+    """Bytes as JSON carries them to a bytea column."""
+    return "\\x" + value.hex()
 
 
 def insertion(table: Table) -> str:
-    return sql(insert(table).values({c.name: bindparam(c.name, type_=c.type) for c in table.columns}))
+    """INSERT of a row for each element of ``%(rows)s``."""
+    name = table.fullname
+    return f"INSERT INTO {name} SELECT * FROM jsonb_populate_recordset(NULL::{name}, %(rows)s::jsonb)"  # noqa: S608  # a name of ours
 
 
-def alteration(table: Table, changed: Sequence[str], guards: Sequence[str]) -> str:
-    """UPDATE of ``changed`` by primary key, if each of ``guards`` still is what parameter ``was_…`` says."""
-    clause = update(table).values(
-        {name: bindparam(f"to_{name}", type_=table.c[name].type) for name in changed}
-    )
-    for name in ("id", *guards):
-        clause = clause.where(table.c[name] == bindparam(f"was_{name}", type_=table.c[name].type))
-    return sql(clause)
-
-
-_TOTALS = ("authorized", "capturing", "captured", "voiding", "voided", "refunding", "refunded")
-_PAYMENT = ("status", "ended", *_TOTALS, "unknown_since", "next_check_at", "updated_at", "version")
-_ATTEMPT = ("state", "hold_expires_at", "expired_at")
-_OPERATION = (
-    *("state", "authorization_code", "response_code", "reason", "retryable", "conflicted", "fee", "tax"),
-    *("tries", "unknown_since", "next_check_at", "review", "ended_at"),
-)
-INSERT_PAYMENT = insertion(tables.payment)
-INSERT_ATTEMPT = insertion(tables.attempt)
-INSERT_OPERATION = insertion(tables.operation)
+CHANGE = "SELECT FROM gateway.change_payments(%(rows)s::jsonb)"
 INSERT_REFUND = insertion(tables.refund)
-UPDATE_PAYMENT = alteration(tables.payment, _PAYMENT, ("version", "status"))
-UPDATE_ATTEMPT = alteration(tables.attempt, _ATTEMPT, ("state",))
-UPDATE_OPERATION = alteration(tables.operation, _OPERATION, ("state",))
 
 
-def changes(before: Payment | None, after: Payment, *, now: datetime) -> tuple[Statement, ...]:
-    """The statements that turn ``before`` (None: nothing yet) into ``after``, each hitting exactly one row.
-
-    Raises ``IllegalTransition`` for an edge that is in no table.
-    """
-    move(before.status if before else PaymentStatus.REQUIRES_PAYMENT_METHOD, after.status)
-    row = payment_row(after) | {"updated_at": now, "version": before.version + 1 if before else 0}
-    if before is None:
-        first = Statement(INSERT_PAYMENT, row)
-    else:
-        first = _altered(UPDATE_PAYMENT, _PAYMENT, row, version=before.version, status=before.status)
-    return (first, *_attempt_changes(before, after), *_operation_changes(before, after))
+def change(rows: Rows) -> Statement:
+    """The statement that writes ``rows``; whole batches run it once."""
+    guarded = sum(len(rows.get(section, ())) for section in _GUARDED)
+    return Statement(CHANGE, {**rows}, rows=guarded, together=True)
 
 
-def _altered(text: str, changed: Sequence[str], row: Mapping[str, Any], **guards: Any) -> Statement:
-    was = {"was_id": row["id"]} | {f"was_{name}": value for name, value in guards.items()}
-    return Statement(text, {f"to_{name}": row[name] for name in changed} | was)
+def changes(before: Payment, after: Payment, *, now: datetime) -> Rows:
+    """The rows that turn ``before`` into ``after``; raises ``IllegalTransition`` for an edge that is in no table."""
+    move(before.status, after.status)
+    was = {"id": after.id, "was_version": before.version, "was_status": before.status}
+    payment = payment_state(after) | {"updated_at": now, "version": before.version + 1} | was
+    rows: Rows = {"payment": (payment,)}
+    for section, change in (*_attempt_changes(before, after), *_operation_changes(before, after)):
+        rows[section] = (*rows.get(section, ()), change)
+    return rows
 
 
-def _attempt_changes(before: Payment | None, after: Payment) -> Iterator[Statement]:
-    known = {a.id: a for a in before.attempts} if before else {}
+def _attempt_changes(before: Payment, after: Payment) -> Iterator[tuple[Section, Row]]:
+    known = {a.id: a for a in before.attempts}
     for attempt in after.attempts:
-        state = attempt_state(attempt, after.operations)
-        row = attempt_row(after, attempt, state)
+        state = after.state_of(attempt)
         old = known.get(attempt.id)
-        was = attempt_state(old, before.operations) if old and before else AttemptState(INITIAL["attempt"])
+        was = before.state_of(old) if old else AttemptState(INITIAL["attempt"])
         move(was, state)
         if old is None:
-            yield Statement(INSERT_ATTEMPT, row)
+            yield "new_attempt", attempt_row(after, attempt, state)
         elif old != attempt or was is not state:
-            yield _altered(UPDATE_ATTEMPT, _ATTEMPT, row, state=was)
+            ends = {"hold_expires_at": attempt.hold_expires_at, "expired_at": attempt.expired_at}
+            yield "attempt", {"id": attempt.id, "was_state": was, "state": state} | ends
 
 
-def _operation_changes(before: Payment | None, after: Payment) -> Iterator[Statement]:
-    known = {op.id: op for op in before.operations} if before else {}
+def _operation_changes(before: Payment, after: Payment) -> Iterator[tuple[Section, Row]]:
+    known = {op.id: op for op in before.operations}
     for op in after.operations:
         old = known.get(op.id)
-        if old == op:
+        if old is op or old == op:
             continue
-        was = old.state if old else OperationState(INITIAL["operation"])
-        move(was, op.state)
-        row = operation_row(after, op)
-        yield (
-            Statement(INSERT_OPERATION, row)
-            if old is None
-            else _altered(UPDATE_OPERATION, _OPERATION, row, state=was)
-        )
+        move(old.state if old else OperationState(INITIAL["operation"]), op.state)
+        if old is None:
+            yield "new_operation", operation_row(after, op)
+        else:
+            yield "operation", operation_state(op) | {"id": op.id, "was_state": old.state}
+
+
+def new_payment_row(p: Payment) -> dict[str, Any]:
+    """The first row of a payment; raises ``IllegalTransition`` if none may begin like this."""
+    move(PaymentStatus(INITIAL["payment"]), p.status)
+    return payment_row(p) | {"updated_at": p.created_at, "version": p.version}
+
+
+def new_rows(p: Payment) -> tuple[list[Row], list[Row]]:
+    """The rows of a new payment's attempts and operations."""
+    attempts, operations = list[Row](), list[Row]()
+    for attempt in p.attempts:
+        state = p.state_of(attempt)
+        move(AttemptState(INITIAL["attempt"]), state)
+        attempts.append(attempt_row(p, attempt, state))
+    for op in p.operations:
+        move(OperationState(INITIAL["operation"]), op.state)
+        operations.append(operation_row(p, op))
+    return attempts, operations
+
+
+def payment_state(p: Payment) -> dict[str, Any]:
+    """What changes of a payment's row, but its version: all of it folded from the operations."""
+    sums = p.totals
+    return {name: getattr(sums, name) for name in _TOTALS} | {
+        "status": p.status,
+        "ended": p.ended,
+        "unknown_since": p.unknown_since,
+        "next_check_at": p.next_check_at,
+    }
 
 
 def payment_row(p: Payment) -> dict[str, Any]:
-    sums = p.totals
-    return {name: getattr(sums, name) for name in _TOTALS} | {
-        **{name: getattr(p, name) for name in _PLAIN_PAYMENT},
-        "status": p.status,
-        "fee_bps": p.plan.bps,
-        "fee_fixed": p.plan.fixed,
-        "gst_bps": p.plan.gst_bps,
-        "metadata": orjson.dumps(dict(p.metadata)).decode(),
-    }
+    return (
+        payment_state(p)
+        | {name: getattr(p, name) for name in _PLAIN_PAYMENT}
+        | {
+            "fee_bps": p.plan.bps,
+            "fee_fixed": p.plan.fixed,
+            "gst_bps": p.plan.gst_bps,
+            "metadata": dict(p.metadata),
+        }
+    )
 
 
 _PLAIN_PAYMENT = (
@@ -150,35 +165,20 @@ _PLAIN_PAYMENT = (
         "method",
         "fee_returned",
     ),
-    *(
-        "tolerance_bps",
-        "max_attempts",
-        "hold_valid_s",
-        "unknown_since",
-        "next_check_at",
-        "reference",
-        "description",
-    ),
-    *("created_at", "expires_at"),
+    *("tolerance_bps", "max_attempts", "hold_valid_s", "unknown_since", "next_check_at", "reference"),
+    *("description", "created_at", "expires_at"),
 )
 _PLAIN_ATTEMPT = (
-    *(
-        "id",
-        "number",
-        "bank",
-        "method",
-        "token",
-        "brand",
-        "last4",
-        "created_at",
-        "hold_expires_at",
-        "expired_at",
-    ),
+    *("id", "number", "bank", "method", "token", "brand", "last4", "created_at", "hold_expires_at"),
+    "expired_at",
+)
+_OPERATION_STATE = (
+    *("state", "authorization_code", "response_code", "reason", "retryable", "conflicted", "tries"),
+    *("unknown_since", "next_check_at", "review", "ended_at"),
 )
 _PLAIN_OPERATION = (
-    *("id", "attempt_id", "kind", "state", "amount", "target_id", "final", "authorization_code"),
-    *("response_code", "reason", "retryable", "conflicted", "tries", "unknown_since", "next_check_at"),
-    *("review", "created_at", "ended_at"),
+    *("id", "attempt_id", "kind", "amount", "target_id", "final", "created_at"),
+    *_OPERATION_STATE,
 )
 _PLAIN_REFUND = (
     *("id", "payment_id", "merchant_id", "currency", "reason", "from_pending", "from_available", "from_debt"),
@@ -189,6 +189,12 @@ _PLAIN_REFUND = (
 def attempt_row(p: Payment, a: Attempt, state: AttemptState) -> dict[str, Any]:
     own = {"payment_id": p.id, "merchant_id": p.merchant_id, "state": state}
     return {name: getattr(a, name) for name in _PLAIN_ATTEMPT} | own
+
+
+def operation_state(op: Operation) -> dict[str, Any]:
+    """What changes of an operation's row."""
+    charge = {"fee": op.charge.fee, "tax": op.charge.tax}
+    return {name: getattr(op, name) for name in _OPERATION_STATE} | charge
 
 
 def operation_row(p: Payment, op: Operation) -> dict[str, Any]:
@@ -207,13 +213,16 @@ def operation_row(p: Payment, op: Operation) -> dict[str, Any]:
 
 def refund_insertion(refund: Refund) -> Statement:
     row = {name: getattr(refund, name) for name in _PLAIN_REFUND}
-    return Statement(INSERT_REFUND, row | {"operation_id": refund.operation.id})
+    return Statement(INSERT_REFUND, row | {"operation_id": refund.operation.id}, together=True)
 
 
 async def run(conn: AsyncConnection, statements: Iterable[Statement]) -> Statement | None:
     """Run ``statements`` in order; the first that hit another number of rows than promised, or None."""
     for statement in statements:
-        result = await conn.exec_driver_sql(statement.sql, dict(statement.params))
+        params = dict(statement.params)
+        if statement.together:
+            params = {"rows": orjson.dumps([params]).decode()}
+        result = await conn.exec_driver_sql(statement.sql, params)
         if statement.rows is not None and result.rowcount != statement.rows:
             return statement
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Protocol
 from uuid import UUID
 
@@ -21,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from gateway import ids, tables
 from gateway.cards import Card, Pan
 from gateway.errors import TokenNotFound, VaultTampered
+from gateway.store import hexed
 
 KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -58,6 +60,12 @@ class Vault:
         row = self.seal(merchant_id, token, card)
         await conn.execute(insert(tables.vault_card).values(**row, created_at=now))
         return token
+
+    def row(self, merchant_id: UUID, token: str, card: Card, *, now: datetime) -> dict[str, Any]:
+        """The row of ``card``, sealed, as JSON carries it (``gateway.opening``)."""
+        row = self.seal(merchant_id, token, card)
+        hidden = {name: hexed(row[name]) for name in ("wrapped_key", "sealed", "fingerprint")}
+        return row | hidden | {"created_at": now}
 
     async def reveal(self, conn: AsyncConnection, merchant_id: UUID, token: str) -> Card:
         """The card (without a CVV) of one of this merchant's tokens.

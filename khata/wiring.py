@@ -19,6 +19,7 @@ from banks.card.connection import Endpoint
 from banks.card.rail import CardRail
 from gateway.core import Gateway, Policy
 from gateway.keys import keys_from_environment, keys_from_file
+from gateway.opening import Openings
 from gateway.vault import Vault
 from khata.clock import utc_now
 from khata.config import Settings
@@ -64,6 +65,8 @@ async def open_gateway(settings: Settings, database: Database) -> AsyncGenerator
         stack.push_async_callback(engine.dispose)
         writers = Writers(database.app_dsn)
         stack.push_async_callback(writers.close)
+        openings = Openings(partial(AsyncConnection.connect, database.app_dsn, tcp_user_timeout=SILENT_MS))
+        stack.push_async_callback(openings.close)
         rail = await stack.enter_async_context(card_rail(settings))
         keys = keys_from_environment(os.environ) or keys_from_file(
             settings.home / "vault-keys.json", os.urandom
@@ -71,6 +74,7 @@ async def open_gateway(settings: Settings, database: Database) -> AsyncGenerator
         yield Gateway(
             engine=engine,
             writers=writers,
+            openings=openings,
             rails={MERIDIAN: rail},
             vault=Vault(keys, random=os.urandom),
             clock=utc_now,

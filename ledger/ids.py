@@ -19,11 +19,19 @@ def uuid7(now: datetime, random: bytes) -> UUID:
 
 
 class Ids:
-    """``ids()`` is a new UUIDv7 at the clock's time; keys made in order also arrive in order in an index."""
+    """``ids()`` is a new UUIDv7 at the clock's time; keys made in order also arrive in order in an index.
+
+    Also within one millisecond: what is not above the last id is the one after it (RFC 9562 section 6.2).
+    """
 
     def __init__(self, clock: Callable[[], datetime], random: Callable[[int], bytes] = os.urandom) -> None:
         self._clock = clock
         self._random = random
+        self._last = 0
 
     def __call__(self) -> UUID:
-        return uuid7(self._clock(), self._random(RANDOM_BYTES))
+        made = uuid7(self._clock(), self._random(RANDOM_BYTES))
+        if made.int <= self._last and made.int >> 80 == self._last >> 80:
+            made = UUID(int=self._last + 1)
+        self._last = made.int
+        return made

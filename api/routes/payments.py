@@ -50,7 +50,9 @@ def described(result: Payment | Refund, now: datetime) -> dict[str, Any]:
     return events.describe(result, now) if isinstance(result, Payment) else events.describe_refund(result)
 
 
-async def once(request: ApiRequest, route: str, work: Work, *, status: int = 200) -> Response[bytes]:
+async def once(
+    request: ApiRequest, route: str, work: Work, *, status: int = 200, claims_first: bool = False
+) -> Response[bytes]:
     """Run ``work`` once for the request's Idempotency-Key and answer with what it gives, or gave."""
     deps, now = request.deps, request.deps.clock()
     digest = deps.secrets.request_hash(request.method, request.url.path, await request.body())
@@ -59,7 +61,10 @@ async def once(request: ApiRequest, route: str, work: Work, *, status: int = 200
         return status, orjson.dumps(described(result, now))
 
     idem = Idem(request.idempotency_key(), digest, render, route)
-    answer = await idempotency.answered(deps.gateway, merchant_of(request), idem, lambda: work(idem))
+    merchant_id = merchant_of(request)
+    answer = await idempotency.answered(
+        deps.gateway, merchant_id, idem, lambda: work(idem), claims_first=claims_first
+    )
     return as_answer(answer.body, status=answer.status)
 
 
@@ -90,7 +95,7 @@ async def create_payment(request: ApiRequest) -> Response[bytes]:
     async def work(idem: Idem) -> Payment:
         return await payments.create(request.deps.gateway, merchant_of(request), new, idem, card=card)
 
-    return await once(request, "payment_create", work, status=201)
+    return await once(request, "payment_create", work, status=201, claims_first=True)
 
 
 @get(

@@ -9,12 +9,14 @@ import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 import uvicorn
+from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -27,6 +29,7 @@ from gateway.core import Gateway
 from gateway.fees import FeePlan
 from gateway.keys import Keys
 from gateway.merchants import Merchant, NewMerchant, create_merchant
+from gateway.opening import Openings
 from gateway.vault import Vault
 from khata.database import Database, sqlalchemy_url
 from khata.wiring import Writers
@@ -172,11 +175,14 @@ async def gateway_on(
             book_id = await create_book(conn, name="main", now=clock())
         writers = Writers(database.app_dsn, clock)
         stack.push_async_callback(writers.close)
+        openings = Openings(partial(AsyncConnection.connect, database.app_dsn))
+        stack.push_async_callback(openings.close)
         keys = Keys("k1", {"k1": os.urandom(32)}, os.urandom(32))
         yield (
             Gateway(
                 engine=engine,
                 writers=writers,
+                openings=openings,
                 rails=rails or {},
                 vault=Vault(keys, random=os.urandom),
                 clock=clock,

@@ -15,7 +15,7 @@ import pytest
 from banks import accounts
 from banks.errors import SettlementRefused
 from banks.reconcile import compare, load_acquirer_book, load_our_items, unexplained_receivable
-from banks.settlement import SettlementFile, SettlementImport, expect, import_file, parse
+from banks.settlement import SettlementFile, SettlementImport, expected, import_file, parse
 from banks.settlement_file import LineKind, SettlementLine, Totals
 from khata.database import Database
 from ledger import model as m
@@ -33,6 +33,9 @@ from tests.banks.words import approved, capture
 BANK = "meridian"
 PENDING = "Liabilities:Merchant:mer_1:Pending"
 NOW = datetime(2026, 11, 22, 18, 0, tzinfo=UTC)
+EXPECT = """\
+INSERT INTO banks.expected_item
+SELECT * FROM jsonb_populate_recordset(NULL::banks.expected_item, %(rows)s::jsonb)"""
 new_id = Ids(lambda: NOW)
 
 
@@ -53,7 +56,7 @@ class Books:
         postings = tuple(m.Posting(debit, credit, amount, currency) for debit, credit in pairs)
         operation_id = new_id()
         journal = m.Journal(new_id(), kind, m.Source(kind, str(operation_id), "approved"), postings)
-        expected = expect(
+        row = expected(
             bank=BANK,
             book_id=self.book_id,
             rrn=rrn,
@@ -64,7 +67,8 @@ class Books:
             operation_id=operation_id,
             booked_on=at.date(),
         )
-        [result] = await post(self.conn, self.book_id, [m.Unit((journal,), (expected,))], now=at)
+        statement = m.Statement(EXPECT, row, together=True)
+        [result] = await post(self.conn, self.book_id, [m.Unit((journal,), (statement,))], now=at)
         assert isinstance(result, m.Posted), result
         await self.conn.commit()
 

@@ -209,11 +209,18 @@ def test_a_change_writes_the_payment_first_and_guards_state_and_version() -> Non
     before = payment(op(Kind.AUTHORIZE, O.SENDING), version=4)
     answered = replace(before.operations[0], state=O.DECLINED, ended_at=NOW)
     written = store.changes(before, replace(before.with_operation(answered), version=5), now=NOW)
-    assert [s.sql for s in written] == [store.UPDATE_PAYMENT, store.UPDATE_ATTEMPT, store.UPDATE_OPERATION]
-    assert all(s.rows == 1 for s in written)
-    assert written[0].params["was_version"] == 4
-    assert written[1].params["was_state"] is A.AUTHORIZING
-    assert written[2].params["was_state"] is O.SENDING
+    assert {section: len(rows) for section, rows in written.items()} == {
+        "payment": 1,
+        "attempt": 1,
+        "operation": 1,
+    }
+    (changed,), (attempt,), (operation,) = written["payment"], written["attempt"], written["operation"]
+    assert (changed["was_version"], changed["was_status"]) == (4, PaymentStatus.PROCESSING)
+    assert attempt["was_state"] is A.AUTHORIZING
+    assert operation["was_state"] is O.SENDING
+    # Each of them must be there as it was, or nothing is written.
+    statement = store.change(written)
+    assert (statement.rows, statement.together) == (3, True)
 
 
 def test_a_change_along_no_edge_cannot_be_written() -> None:

@@ -27,6 +27,7 @@ from gateway.idempotency import Idem
 from gateway.keys import Keys
 from gateway.merchants import Merchant, NewMerchant
 from gateway.model import CaptureMethod, Payment, Refund
+from gateway.opening import Openings
 from gateway.payments import NewPayment
 from gateway.vault import Vault
 from khata.database import Database
@@ -196,10 +197,13 @@ async def gateway(
             book_id = await create_book(conn, name="main", now=clock())
         writers = Writers(database.app_dsn, clock)
         stack.push_async_callback(writers.close)
+        openings = Openings(connect)
+        stack.push_async_callback(openings.close)
         yield (
             Gateway(
                 engine=engine,
                 writers=writers,
+                openings=openings,
                 rails={BANK: rail},
                 vault=Vault(keys, os.urandom),
                 clock=clock,
