@@ -25,6 +25,14 @@ _SOURCES = "SELECT * FROM ledger.find_sources(%(book)s, %(types)s, %(ids)s, %(ev
 _ACCOUNTS = (
     "SELECT * FROM ledger.find_accounts(%(book)s, %(paths)s, %(holds)s::uuid[], %(reversed)s::bigint[])"
 )
+_AHEAD = """
+SELECT a.account_id, a.path, a.currency, a.debit_normal, b.status, b.floor, b.limits, b.seq,
+       b.posted_debits, b.posted_credits, b.pending_debits, b.pending_credits
+  FROM (SELECT * FROM ledger.account x WHERE x.book_id = %(book)s AND x.account_id > %(after)s
+         ORDER BY x.account_id LIMIT %(most)s) AS a
+ CROSS JOIN LATERAL (
+   SELECT * FROM ledger.balance x WHERE x.book_id = a.book_id AND x.account_id = a.account_id OFFSET 0) AS b
+ ORDER BY a.account_id"""
 _HOLDS = "SELECT * FROM ledger.find_holds(%(book)s, %(holds)s::uuid[])"
 
 _REVERSED = """
@@ -79,7 +87,7 @@ async def load_more(conn: AsyncConnection[Any], state: State, units: Sequence[Un
     them is refused when it is posted.
     """
     journals = [journal for unit in units for journal in unit.journals]
-    paths = touched_paths(journals) - state.paths
+    paths = set[str]() if state.whole else touched_paths(journals) - state.paths
     holds = [
         j.hold.hold_id
         for j in journals
@@ -95,6 +103,16 @@ async def load_more(conn: AsyncConnection[Any], state: State, units: Sequence[Un
     rows = await _fetch(conn, wanted, given)
     _add_accounts(state, paths, rows["accounts"])
     state.holds |= {row[0]: _hold(row) for row in rows.get("holds", ())}
+
+
+async def load_ahead(conn: AsyncConnection[Any], state: State, most: int) -> None:
+    """Read the next ``most`` accounts of the book, in the order of their numbers; as ``load_more`` otherwise."""
+    given = {"book": state.book_id, "after": state.read_to, "most": most}
+    rows = (await _fetch(conn, {"accounts": _AHEAD}, given))["accounts"]
+    _add_accounts(state, set(), rows)
+    state.whole = len(rows) < most
+    if rows:
+        state.read_to = rows[-1][0]
 
 
 async def find_stored(

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 
 from ledger.decide import decide, replay
 from ledger.errors import Refusal
-from ledger.load import find_stored, load_more, touched_paths
+from ledger.load import find_stored, load_ahead, load_more, touched_paths
 from ledger.model import Result, Unit
 from ledger.points import WRITER_POSTED, reach
 from ledger.post import new_version, run_statements
@@ -26,6 +26,9 @@ from ledger.store import append, encode
 MOST_KNOWN = 100_000
 """Accounts and holds that are kept in memory; then they are read anew."""
 
+
+SETTLED, AHEAD = 32, 1000
+"""After so many batches upon one memory, the rest of the book's accounts is read, so many with each batch."""
 
 _LEADER = -1  # beside the locks of versions, none of which is negative (migrations, ``ledger.append``)
 
@@ -38,7 +41,7 @@ class Stale(Exception):
 class Batch:
     """Units with what was decided of them. ``row``: the parameters of ``append``, None if nothing stands.
 
-    ``version``: the book's after it; the same as before it if nothing stands.
+    ``version``: the book's after it; the same as before it if nothing stands. ``follows``: as ``append`` takes it.
     """
 
     state: State
@@ -46,6 +49,7 @@ class Batch:
     results: list[Result]
     rows: list[bytes] | None
     version: int
+    follows: int | None
 
 
 def can_judge(state: State, units: Sequence[Unit]) -> bool:
@@ -80,16 +84,18 @@ async def judge(
 ) -> Batch | None:
     """Decide of ``units``; ``state`` is then what the book will be. None if that cannot be decided without the lock."""
     state.next_batch(now)
+    if state.batches > SETTLED and not state.whole and len(state.accounts) < MOST_KNOWN:
+        await load_ahead(conn, state, AHEAD)
     await load_more(conn, state, units)
     if not can_judge(state, units):
         return None
     expected = state.version
     decisions = decide(state, units)
     if not decisions.journals:
-        return Batch(state, units, decisions.results, None, expected)
-    state.version = new_version()
-    rows = encode(state, decisions, expected=expected, version=state.version)
-    return Batch(state, units, decisions.results, rows, state.version)
+        return Batch(state, units, decisions.results, None, expected, None)
+    follows, state.before = state.before, expected
+    rows = encode(state, decisions, version=new_version())
+    return Batch(state, units, decisions.results, rows, state.version, follows)
 
 
 async def write(conn: AsyncConnection[Any], batch: Batch) -> None:
@@ -101,9 +107,9 @@ async def write(conn: AsyncConnection[Any], batch: Batch) -> None:
     if batch.rows is None:
         return
     if not any(unit.statements for unit in batch.units):
-        await append(conn, batch.rows)
+        await append(conn, batch.rows, follows=batch.follows)
         return
-    await append(conn, batch.rows, begin=True)
+    await append(conn, batch.rows, follows=batch.follows, begin=True)
     await run_statements(conn, batch.units, batch.results)
     reach(WRITER_POSTED)
     await conn.commit()

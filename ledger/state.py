@@ -139,10 +139,12 @@ class Stored(NamedTuple):
 
 @dataclass(slots=True)
 class State:
-    """The touched part of a book as of ``version``. ``recorded_at`` is the time of this batch, also as text.
+    """The touched part of a book as of ``version``; ``before``: the one it was made from.
 
+    ``recorded_at``: the time of this batch, also as text.
     ``posting_type``: the oid of the row type of ``ledger.posting`` in this database.
-    ``paths``: those of which every account is here, or there is none.
+    ``paths``: those of which every account is here, or there is none. ``whole``: that holds for every path.
+    ``read_to``: the accounts up to this number have been read, wanted or not.
     ``limited``: paths of accounts with velocity limits; ``limits``: those in force, by account id and in the order
     of their names.
     """
@@ -160,6 +162,10 @@ class State:
     journals: dict[int, Stored]
     reversed: set[int]
     paths: set[str] = field(default_factory=set)
+    whole: bool = False
+    read_to: int = 0
+    batches: int = 0
+    before: int | None = None
     limited: set[str] = field(default_factory=set)
     limits: dict[int, list[Limit]] = field(default_factory=dict)
     recorded_text: str = field(init=False)
@@ -177,6 +183,7 @@ class State:
 
     def next_batch(self, now: datetime) -> None:
         """Another batch is judged, upon what the last one left."""
+        self.batches += 1
         self.recorded_at = max(self.recorded_at, now)
         self.recorded_text = rfc3339(self.recorded_at)
         self.sources.clear()

@@ -50,7 +50,7 @@ _COLUMNS = (
     _TIME,
 )
 _TYPES = (*_SCALARS, _INFERRED, *(_ARRAY_OF[column] for column in _COLUMNS))
-_SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, len(_TYPES) + 1))})".encode()
+_SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, len(_TYPES) + 2))})".encode()
 _CALL = f"SELECT ledger.append({', '.join(['%b'] * len(_TYPES))})".encode()
 _NUMBERS = itertools.count(1)
 
@@ -87,18 +87,21 @@ async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions, 
     The database's guards may refuse (``psycopg.Error``, class KH).
     """
     if decisions.journals:
-        params = encode(state, decisions, expected=state.version, version=version)
+        params = encode(state, decisions, version=version)
         await conn.execute(_CALL, [_Binary(param) for param in params], prepare=True)
-        state.version = version
 
 
-async def append(conn: AsyncConnection[Any], params: Sequence[bytes], *, begin: bool = False) -> None:
+async def append(
+    conn: AsyncConnection[Any], params: Sequence[bytes], *, follows: int | None, begin: bool = False
+) -> None:
     """Run ``ledger.append`` in a transaction of its own, or as the first of one that stays open (``begin``).
 
+    ``follows``: the version that the batch before this one, perhaps still under way, was sent to.
     The database's guards may refuse (``psycopg.Error``; KH036, 55P03: the book is not as it was expected). ``conn``
     is the writer's own: who rolls it back must say so to ``rolled_back``.
     """
-    await wire.execute(conn, await prepared(conn), params, begin=begin)
+    last = None if follows is None else _INT8_OF(follows)
+    await wire.execute(conn, await prepared(conn), [*params, last], begin=begin)
 
 
 async def prepared(conn: AsyncConnection[Any]) -> bytes:
@@ -106,7 +109,7 @@ async def prepared(conn: AsyncConnection[Any]) -> bytes:
     name = _prepared.get(conn.pgconn)
     if name is None:
         name = f"ledger_append_{next(_NUMBERS)}".encode()
-        await wire.prepare(conn, name, _SQL, _TYPES)
+        await wire.prepare(conn, name, _SQL, (*_TYPES, _INT8))
         _prepared[conn.pgconn] = name
     return name
 
@@ -116,8 +119,9 @@ def rolled_back(conn: AsyncConnection[Any]) -> None:
     _prepared.pop(conn.pgconn, None)
 
 
-def encode(state: State, decisions: Decisions, *, expected: int, version: int) -> list[bytes]:
-    """The parameters of ``ledger.append`` for what stands: to a book at ``expected``, which is at ``version`` then."""
+def encode(state: State, decisions: Decisions, *, version: int) -> list[bytes]:
+    """The parameters of ``ledger.append`` for what stands. ``state`` is that of the book after it, at ``version``."""
+    expected, state.version = state.version, version
     journals = [row.journal for row in decisions.journals]
     sources = [journal.source for journal in journals]
     effective = [row.effective_at for row in decisions.journals]

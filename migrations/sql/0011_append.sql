@@ -34,13 +34,14 @@ CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW T
 -- Rows first, the book's lock second: no reader sees one without the other, and a batch whose book is at another version
 -- by then, or taken, is refused whole (KH036, 55P03): with its rows written it must not wait for somebody who may wait
 -- for those. A batch may be sent before the one it follows is committed: while that one is under way, by its lock on its own
--- version, this one waits for it. Look-ups cost the planner nothing here, so each is by key, in an empty book too (ADR 13),
+-- version, this one waits for it; follows: the version that that one expected, for the case that its session begins later. Look-ups cost the planner nothing here, so each is by key, in an empty book too (ADR 13),
 -- and one plan a session is enough.
 CREATE FUNCTION ledger.append(
   of_book integer, expected bigint, next bigint, first bigint, at timestamptz, postings ledger.posting[],
   ids uuid[], effective_ats timestamptz[], reversed bigint[], lines smallint[], kinds text[],
   source_types text[], source_ids text[], source_events text[], leaf_hashes bytea[], canonicals text[],
-  hold_ids uuid[], hold_debits integer[], hold_credits integer[], tolerances integer[], expiries timestamptz[])
+  hold_ids uuid[], hold_debits integer[], hold_credits integer[], tolerances integer[], expiries timestamptz[],
+  follows bigint DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
 SET lock_timeout = 0 SET jit = off SET plan_cache_mode = force_generic_plan SET work_mem = '64MB' SET random_page_cost = 0
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off
@@ -72,16 +73,19 @@ BEGIN
                  unnest(reversed) AS reverses, unnest(lines) AS lines, unnest(kinds) AS kind,
                  unnest(source_types) AS source_type, unnest(source_ids) AS source_id, unnest(source_events) AS source_event,
                  unnest(leaf_hashes) AS leaf_hash, unnest(canonicals) AS canonical) AS j;
-  FOR try IN 1 .. 3 LOOP
-    PERFORM pg_advisory_xact_lock_shared(of_book, (expected & 2147483647)::integer);
+  FOR try IN 0 .. 7 LOOP
+    -- Let go at once: where the one before has yet to begin, this must not keep it from its lock.
+    PERFORM pg_advisory_lock_shared(of_book, (expected & 2147483647)::integer);
+    PERFORM pg_advisory_unlock_shared(of_book, (expected & 2147483647)::integer);
     PERFORM set_config('lock_timeout', '1', true);
     UPDATE ledger.book SET recorded_at = at, head = last, version = next
      WHERE book_id = of_book AND version = expected AND head = first - 1 AND recorded_at <= at
     RETURNING closed_through INTO closed;
     taken := FOUND;
-    EXIT WHEN taken;
+    EXIT WHEN taken OR NOT EXISTS (
+      SELECT FROM ledger.book WHERE book_id = of_book AND version IN (follows, expected));
     PERFORM set_config('lock_timeout', '0', true);
-    PERFORM pg_sleep(0.001);   -- the one before may have been sent first and come second
+    PERFORM pg_sleep(least(0.001 * 2 ^ try, 0.016));
   END LOOP;
   IF NOT taken THEN
     PERFORM ledger.refuse('KH036', format('book %s is not at version %s with journal %s as its last', of_book, expected, first - 1));
