@@ -109,7 +109,8 @@ class Accounts:
 class Known:
     """A book as of ``version``, which nobody may have written yet: a batch that leads there may be under way.
 
-    ``posting_type``: the oid of the row type of ``ledger.posting`` in this database.
+    ``follows``: the version that such a batch was decided upon, None if there is none. ``posting_type``: the oid of the
+    row type of ``ledger.posting`` in this database.
     """
 
     book_id: int
@@ -120,6 +121,7 @@ class Known:
     recorded_at: datetime
     closed_through: date | None
     accounts: Accounts = field(default_factory=Accounts)
+    follows: int | None = None
 
 
 async def load(conn: AsyncConnection[Any], book_id: int, paths: Sequence[str]) -> Known:

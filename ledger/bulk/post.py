@@ -37,7 +37,8 @@ RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
 MOST_KNOWN = 1_000_000  # accounts; about 50 bytes each, and the dictionary of their paths
 _NAME = b"ledger_bulk"
-_MOVED = ("KH036", "40P01", "40001")  # another version; deadlock; serialization
+_LOCK = "UPDATE ledger.book SET recorded_at = greatest(recorded_at, %s) WHERE book_id = %s"
+_MOVED = ("KH036", "55P03", "40P01", "40001")  # another version, or taken; deadlock; serialization
 _NUMBERED = ("journal_pkey", "posting_pkey", "posting_debit", "posting_credit")
 
 
@@ -138,7 +139,7 @@ class Bulk:
         return await self._answered(sent)
 
     async def _until_known(self, transfers: Transfers, *, again: bool) -> BulkResult:
-        """Post when all batches before are settled: once more from the book as it is now, if ``again``; then exactly.
+        """Post when all batches before are settled: whole, if ``again``, as the book is now; then row by row.
 
         Also when it is unknown whether it stands: the source keys say so.
         """
@@ -146,7 +147,7 @@ class Bulk:
         give_up_at, pause = loop.time() + self._settle_s, RETRY_FIRST_S
         if again:
             with suppress(_Stale, psycopg.Error, OSError):
-                return await self._answered(await self._send(transfers))
+                return await self._under_lock(transfers)
         while True:
             try:
                 return await self._exactly(transfers)
@@ -165,13 +166,8 @@ class Bulk:
         """
         known = await self._load(transfers)
         try:
-            recorded_at = max(known.recorded_at, self._clock())
-            legs = stand(known, transfers, recorded_at)
-            if legs is None:
-                raise _Stale(moved=False)
-            version, first = new_version(), known.head + 1
-            params = await encode(known, transfers, legs, version=version, recorded_at=recorded_at)
-            known.version, known.recorded_at, known.head = version, recorded_at, known.head + len(transfers)
+            first = known.head + 1
+            params = await self._decided(known, transfers)
             lane = await self._lane()
             try:
                 if self._known is not known:
@@ -184,6 +180,18 @@ class Bulk:
             self._forget(known)
             raise
         return _Sent(known, lane, first, len(transfers))
+
+    async def _decided(self, known: Known, transfers: Transfers) -> list[bytes | None]:
+        """The parameters of ``append``; ``known`` is then what the book will be. Raises ``_Stale`` if not all stand."""
+        recorded_at = max(known.recorded_at, self._clock())
+        legs = stand(known, transfers, recorded_at)
+        if legs is None:
+            raise _Stale(moved=False)
+        version = new_version()
+        params = await encode(known, transfers, legs, version=version, recorded_at=recorded_at)
+        known.follows, known.version = known.version, version
+        known.head, known.recorded_at = known.head + len(transfers), recorded_at
+        return params
 
     async def _answered(self, sent: _Sent) -> BulkResult:
         try:
@@ -220,6 +228,24 @@ class Bulk:
         if self._known is known:
             self._known = None
 
+    async def _under_lock(self, transfers: Transfers) -> BulkResult:
+        """The batch as a whole, where others write the book, too. Raises ``_Stale`` and ``psycopg.Error``."""
+        places = np.unique(np.concatenate([transfers.debit, transfers.credit]))
+        lane = await self._lane()
+        try:
+            async with lane.transaction():
+                await lane.execute(_LOCK, [self._clock(), self._book_id])
+                known = await load(lane, self._book_id, [transfers.paths[place] for place in places.tolist()])
+                first = known.head + 1
+                await wire.execute(lane, _NAME, await self._decided(known, transfers))
+        except BaseException:
+            await lane.close()  # after a rollback psycopg forgets what was prepared
+            raise
+        finally:
+            await self._give_back(lane)
+        self._known = known
+        return BulkResult(np.arange(first, first + len(transfers)))
+
     async def _exactly(self, transfers: Transfers) -> BulkResult:
         """Row by row under the book's lock, in one transaction."""
         units = [transfers.unit(row) for row in range(len(transfers))]
@@ -228,7 +254,7 @@ class Bulk:
             async with lane.transaction():
                 results = await post(lane, self._book_id, units, now=self._clock())
         except BaseException:
-            await lane.close()  # after a rollback psycopg forgets what was prepared
+            await lane.close()
             raise
         finally:
             await self._give_back(lane)

@@ -20,12 +20,11 @@ from ledger.bulk.decide import Legs
 from ledger.bulk.transfers import Text, Transfers
 from ledger.canonical import rfc3339
 
-SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, 22))})".encode()
+SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, 23))})".encode()
 _INFERRED = 0
 TYPES = (
-    (23, 20, 20, 20, 1184, _INFERRED, 2951, 1185, 1016, 1005)
-    + (1009,) * 4
-    + (1001, 1009, 2951, 1007, 1007, 1007, 1185)
+    *(23, 20, 20, 20, 1184, _INFERRED, 2951, 1185, 1016, 1005, 1009, 1009, 1009, 1009, 1001, 1009),
+    *(2951, 1007, 1007, 1007, 1185, 20),
 )
 
 _INT2, _INT4, _INT8, _BYTEA, _TEXT, _TIME, _UUID = 21, 23, 20, 17, 25, 1184, 2950
@@ -75,13 +74,13 @@ _TEMPLATE = _posting_template()
 
 async def encode(
     known: Known, transfers: Transfers, legs: Legs, *, version: int, recorded_at: datetime
-) -> list[bytes]:
+) -> list[bytes | None]:
     """The parameters for the journals after ``known.head``; the book is at ``version`` then.
 
     Gives others their turn in between, such as the connection that a batch before this one is under way on.
     """
     n, first = len(transfers), known.head + 1
-    lines, hashes = await _lines(known.book, transfers, first, recorded_at)
+    lines, hashes = await canonical_lines(known.book, transfers, first, recorded_at)
     effective_at = transfers.effective_at
     none = {oid: _array(oid, 0, b"") for oid in (_TIME, _INT8, _INT2, _INT4, _UUID)}
     return [
@@ -104,6 +103,7 @@ async def encode(
         _array(_BYTEA, n, _fixed(np.frombuffer(b"".join(hashes), np.uint8).reshape(n, 32))),
         _array(_TEXT, n, _varying(lines)),
         *(none[_UUID], none[_INT4], none[_INT4], none[_INT4], none[_TIME]),
+        None if known.follows is None else struct.pack(">q", known.follows),
     ]
 
 
@@ -123,7 +123,7 @@ def _postings(known: Known, transfers: Transfers, legs: Legs, first: int) -> byt
     return rows.tobytes()
 
 
-async def _lines(
+async def canonical_lines(
     book: str, transfers: Transfers, first: int, recorded_at: datetime
 ) -> tuple[list[bytes], list[bytes]]:
     """Canonical lines and their leaf hashes."""
