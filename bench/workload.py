@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import numpy as np
+from numpy.typing import NDArray
 from psycopg import AsyncConnection
 
-from bench.pairs import ACCOUNTS, CURRENCY, FUNDS, METADATA, Pairs, wallet
+from bench.pairs import ACCOUNTS, CURRENCY, FUNDS, HOT_SHARE, METADATA, Pairs, wallet
 from ledger import model as m
 from ledger.books import create_book, find_book, open_accounts
+from ledger.bulk import RANDOM_BYTES, Paths, Transfers, uuid7s
 from ledger.post import post
 
 ESCROW = "Assets:Bank:Meridian:Escrow"
@@ -58,6 +62,50 @@ class Units:
         return m.Unit(
             (m.Journal(id=id_, kind=kind, source=source, postings=postings, hold=hold, metadata=METADATA),)
         )
+
+
+class Columns:
+    """Transfers of a load as columns: ``Pairs``, drawn by the batch."""
+
+    def __init__(
+        self, seed: int, clock: Callable[[], datetime], *, hot: bool, accounts: int = ACCOUNTS
+    ) -> None:
+        self._random = np.random.default_rng(seed)
+        self._clock = clock
+        self._hot = hot
+        self._accounts = accounts
+        self._paths = Paths(WALLETS[:accounts])
+        self._paid = 0
+
+    def transfers(self, size: int) -> Transfers:
+        payer, payee = self._pairs(size)
+        ids = uuid7s(self._clock(), os.urandom(RANDOM_BYTES * size))
+        digits = ids.tobytes().hex()
+        return Transfers(
+            paths=self._paths,
+            debit=payer,
+            credit=payee,
+            amount=self._random.integers(1, 1001, size),
+            currency=CURRENCY,
+            kind="transfer",
+            source_type="bench",
+            source_event="done",
+            source_ids=[digits[at : at + 32] for at in range(0, 32 * size, 32)],
+            ids=ids,
+            metadata=METADATA,
+        )
+
+    def _pairs(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        first = self._random.integers(1, self._accounts, size)
+        second = self._random.integers(1, self._accounts - 1, size)
+        second += second >= first
+        if not self._hot:
+            return first, second
+        hot = self._random.random(size) < HOT_SHARE
+        turns = self._paid + np.cumsum(hot)
+        self._paid = int(turns[-1])
+        pays = turns % 2 == 1
+        return np.where(hot & pays, 0, first), np.where(hot, np.where(pays, first, 0), second)
 
 
 async def open_book(

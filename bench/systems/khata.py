@@ -1,13 +1,16 @@
-"""Khata: the group-commit writer with concurrent callers, and bulk batches through ``ledger.post``.
+"""Khata: the group-commit writer with concurrent callers, bulk transfers as columns, other batches of units.
 
 CONFIG: ``dsn`` (khata_app), ``owner_dsn``, ``book`` (made if it is not there), ``seed``, ``accounts``.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import random
 import sys
+import time
+from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
@@ -18,15 +21,17 @@ import uvloop
 from psycopg import AsyncConnection
 
 from bench.pairs import LOADS, Pairs
-from bench.worker import Run, batches, closed_loop, serve
-from bench.workload import Units, must_stand, open_book
+from bench.worker import Run, Sample, batches, closed_loop, serve
+from bench.workload import Columns, Units, must_stand, open_book
 from ledger import model as m
+from ledger.bulk import Bulk, BulkResult, Transfers
 from ledger.ids import Ids
 from ledger.post import post
 from ledger.writer import Writer
 
 CALLERS = (1, 16, 64, 256)
 BATCHES = (100, 1000, 8000)
+IN_FLIGHT = 3  # two at the server, one being encoded
 TABLES = ("account", "balance", "journal", "posting", "hold")
 
 Batches = Sequence[Sequence[m.Unit]]
@@ -48,11 +53,14 @@ async def opened(config: Mapping[str, Any]) -> AsyncGenerator[dict[str, Run]]:
         book_id = await open_book(conn, ids, clock(), analyze=analyze, name=name, accounts=accounts)
         await analyze()
         writer = await stack.enter_async_context(Writer(connect, book_id, clock=clock))
+        bulk = await stack.enter_async_context(Bulk(connect, book_id, clock=clock))
         runs: dict[str, Run] = {}
         for load, hot in LOADS.items():
             units = Units(Pairs(random.Random(config["seed"]), hot=hot, accounts=accounts), ids)
+            columns = Columns(config["seed"], clock, hot=hot, accounts=accounts)
             runs |= _writer_runs(writer, units, load)
-            runs |= _bulk_runs(partial(_post, conn, book_id), units, load)
+            runs |= _bulk_runs(bulk, columns, load)
+            runs |= _unit_runs(partial(_post, conn, book_id), units, load)
         yield runs
 
 
@@ -90,12 +98,36 @@ async def _post(conn: AsyncConnection[Any], book_id: int, work: Batches) -> None
         await conn.commit()
 
 
-def _bulk_runs(
+async def _in_flight(bulk: Bulk, build: Callable[[int], Transfers], size: int, seconds: float) -> Sample:
+    """Batch after batch, ``IN_FLIGHT`` of them under way: the next is built while they are."""
+    sample = Sample()
+    posting: deque[asyncio.Task[BulkResult]] = deque()
+    start = time.perf_counter()
+    while time.perf_counter() < start + seconds or not posting:
+        posting.append(asyncio.create_task(bulk.post(build(size))))
+        await asyncio.sleep(0)  # let it be encoded
+        if len(posting) == IN_FLIGHT:
+            sample.done += _all_stand(await posting.popleft())
+    for task in posting:
+        sample.done += _all_stand(await task)
+    sample.seconds = time.perf_counter() - start
+    return sample
+
+
+def _all_stand(result: BulkResult) -> int:
+    """How many; a refusal would make the figures a lie."""
+    if result.refused or result.replayed:
+        raise RuntimeError(f"a benchmark's transfers did not stand: {result}")
+    return len(result.seqs)
+
+
+def _bulk_runs(bulk: Bulk, columns: Columns, load: str) -> dict[str, Run]:
+    return {f"bulk/{load}/{size}": partial(_in_flight, bulk, columns.transfers, size) for size in BATCHES}
+
+
+def _unit_runs(
     run: Callable[[Batches], Coroutine[Any, Any, None]], units: Units, load: str
 ) -> dict[str, Run]:
-    def transfers(size: int) -> Batches:
-        return [[units.transfer() for _ in range(size)]]
-
     def payments(size: int) -> Batches:
         return [[units.payment() for _ in range(size)]]
 
@@ -106,8 +138,7 @@ def _bulk_runs(
     def case(build: Callable[[int], Batches], size: int) -> Run:
         return partial(batches, run, partial(build, size), size)
 
-    runs = {f"bulk/{load}/{size}": case(transfers, size) for size in BATCHES}
-    runs |= {f"bulk-hold+capture/{load}/{size}": case(pairs, size) for size in BATCHES[1:]}
+    runs = {f"bulk-hold+capture/{load}/{size}": case(pairs, size) for size in BATCHES[1:]}
     runs[f"bulk-payment+fee/{load}/1000"] = case(payments, 1000)
     return runs
 
