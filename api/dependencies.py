@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from api.known_accounts import KnownAccounts
 from api.limits import RateLimit
 from api.oauth.keys import KeyRing
 from api.oauth.tokens import Authority, TokenVerifier
@@ -67,6 +68,10 @@ class AppDependencies:
     def reads(self) -> Reads:
         """On a connection of its own, as those of the pool are."""
         return Reads(partial(AsyncConnection.connect, str(self.pool.conninfo), autocommit=True))
+
+    @cached_property
+    def accounts(self) -> KnownAccounts:
+        return KnownAccounts(self.pool)
 
     @cached_property
     def rate(self) -> RateLimit:

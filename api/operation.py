@@ -5,6 +5,7 @@ The guard, the readers below and the OpenAPI document all use the same declarati
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NotRequired, TypedDict, TypeVar, cast
@@ -27,6 +28,7 @@ from api.schemas.base import View
 OPERATION = "operation"
 JSON = "application/json"
 LONGEST_KEY = 255
+_KEY = re.compile(f"[!-~]{{1,{LONGEST_KEY}}}")
 _MOST_ERRORS = 50
 M = TypeVar("M", bound=BaseModel)
 
@@ -122,7 +124,7 @@ class ApiRequest(Request[None, Principal, State]):
     async def read(self, model: type[M]) -> M:
         """The JSON body; raises the error that says what is wrong with it."""
         assert self.operation.body is model, "the route declares another body"
-        if (self.headers.get("content-type") or "").partition(";")[0].strip().lower() != JSON:
+        if self.header(b"content-type").partition(";")[0].strip().lower() != JSON:
             raise MediaTypeUnsupported(JSON)
         return read_body(model, await self.body())
 
@@ -135,10 +137,27 @@ class ApiRequest(Request[None, Principal, State]):
 
     def idempotency_key(self) -> str:
         """1 to 255 visible ASCII characters; raises ``IdempotencyKeyMissing``."""
-        key = self.headers.get("idempotency-key", "")
-        if not 0 < len(key) <= LONGEST_KEY or not all("!" <= c <= "~" for c in key):
+        key = self.header(b"idempotency-key")
+        if not _KEY.fullmatch(key):
             raise IdempotencyKeyMissing
         return key
+
+    @property
+    def content_length(self) -> int | None:
+        """As Litestar's, which makes a dictionary of all headers for it."""
+        text = self.header(b"content-length")
+        if not text:
+            return None
+        if not (text.isascii() and text.isdigit()):
+            raise MalformedRequest("The Content-Length is not a number")
+        return int(text)
+
+    def header(self, name: bytes) -> str:
+        """The first of that name (in lower case), "" if there is none. One that is read once needs no dictionary."""
+        for given, value in self.scope["headers"]:
+            if given == name:
+                return value.decode("latin-1")
+        return ""
 
 
 def pointer(location: tuple[str | int, ...]) -> str:

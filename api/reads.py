@@ -13,10 +13,9 @@ from typing import Any, NamedTuple
 
 import orjson
 import psycopg
-from psycopg import AsyncConnection, pq
-from psycopg.errors import error_from_result
+from psycopg import AsyncConnection
 
-from ledger import read
+from ledger import read, wire
 
 # What a merchant's figures stand on (accounting.md, "Chart"); * is its public id.
 FIGURE_PATHS = (
@@ -27,6 +26,7 @@ FIGURE_PATHS = (
     "Assets:Receivable:Merchant:*",
 )
 _MOST = 200  # requests a statement
+_NAME, _TEXT = b"figures", 25
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 # In one currency: [index in FIGURE_PATHS, posted, available] of each account that is there.
@@ -44,7 +44,7 @@ class Reads:
 
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
-        self._asked: _Prepared | None = None
+        self._conn: AsyncConnection[Any] | None = None
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -95,86 +95,27 @@ class Reads:
         return found
 
     async def _ask(self, *values: str) -> bytes:
-        if self._asked is not None:
+        if self._conn is not None:
             try:
-                return await self._asked.value(*values)
-            except (psycopg.OperationalError, psycopg.InterfaceError):
+                return await _value(self._conn, values)
+            except psycopg.Error:
                 await (
                     self._hang_up()
                 )  # lost since the last read, perhaps long ago: reading again does no harm
-        self._asked = await _Prepared.on(await self._connect(), read.FIGURES)
-        return await self._asked.value(*values)
+        conn = self._conn = await self._connect()
+        # Planned once: a plan for the values at hand would be the same, and take longer than to read.
+        await conn.execute("SET plan_cache_mode = force_generic_plan")
+        await wire.prepare(conn, _NAME, read.FIGURES.encode(), [_TEXT] * len(values))
+        return await _value(conn, values)
 
     async def _hang_up(self) -> None:
-        asked, self._asked = self._asked, None
-        if asked is not None:
-            await asked.close()
-
-
-class _Prepared:
-    """A statement that yields one value, prepared on a connection that is used for nothing else.
-
-    Spoken to through libpq: psycopg makes a cursor, and a reader and a timer of the event loop, for each time.
-    """
-
-    _NAME = b"asked"
-
-    def __init__(self, conn: AsyncConnection[Any]) -> None:
-        self._conn = conn
-        self._pq = conn.pgconn
-        self._loop = asyncio.get_running_loop()
-        self._result: asyncio.Future[pq.abc.PGresult] | None = None
-        self._socket = self._pq.socket
-        self._loop.add_reader(self._socket, self._readable)
-
-    @classmethod
-    async def on(cls, conn: AsyncConnection[Any], sql: str) -> _Prepared:
-        try:
-            # Planned once: a plan for the values at hand would be the same, and take longer than to read.
-            await conn.execute("SET plan_cache_mode = force_generic_plan")
-            await conn.execute(b"PREPARE " + cls._NAME + b" (text, text, text) AS " + sql.encode())
-        except BaseException:
+        conn, self._conn = self._conn, None
+        if conn is not None:
             await conn.close()
-            raise
-        return cls(conn)
 
-    async def value(self, *values: str) -> bytes:
-        """Raises ``psycopg.Error``. One call at a time."""
-        self._result = self._loop.create_future()
-        self._pq.send_query_prepared(self._NAME, [value.encode() for value in values])
-        if self._pq.flush():  # some kilobytes at most, and nothing else was sent that is not answered
-            raise psycopg.OperationalError("the connection takes nothing")
-        result = await self._result
-        if result.status != pq.ExecStatus.TUPLES_OK:
-            raise error_from_result(result)
-        found = result.get_value(0, 0)
-        assert found is not None
-        return found
 
-    def _readable(self) -> None:
-        """Something has come: the result, a notice, or the end of the connection."""
-        waiting = self._result
-        try:
-            self._pq.consume_input()
-            if waiting is None or waiting.done() or self._pq.is_busy():
-                return
-            result = self._pq.get_result()
-            while self._pq.get_result() is not None:
-                pass
-        except psycopg.Error as error:
-            self._forget_socket()
-            if waiting is not None and not waiting.done():
-                waiting.set_exception(error)
-        else:
-            if result is not None:
-                waiting.set_result(result)
-
-    async def close(self) -> None:
-        self._forget_socket()
-        await self._conn.close()
-
-    def _forget_socket(self) -> None:
-        """Once: when it is closed, its number may be another's."""
-        if self._socket >= 0:
-            self._loop.remove_reader(self._socket)
-            self._socket = -1
+async def _value(conn: AsyncConnection[Any], values: Sequence[str]) -> bytes:
+    result = await wire.execute(conn, _NAME, [value.encode() for value in values])
+    found = result.get_value(0, 0)
+    assert found is not None
+    return found

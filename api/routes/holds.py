@@ -10,10 +10,11 @@ from litestar import Response, get, post
 from litestar.params import FromPath
 from psycopg import AsyncConnection
 
-from api.answers import view
+from api.answers import Answer, view
 from api.books import Sight, sight_of
+from api.dependencies import AppDependencies
 from api.errors import AccountManaged, ItemRefused
-from api.once import Once, once_of, post_once, replay
+from api.once import Once, first_or, once_of, post_once, replay
 from api.operation import ApiRequest, changes, reads
 from api.paths import uuid_in
 from api.policy import Scope
@@ -50,10 +51,11 @@ def require_unmanaged(path: str, sight: Sight) -> None:
         raise AccountManaged(path)
 
 
-async def require_accounts(conn: Conn, sight: Sight, pair: NewHoldBody | Leg) -> None:
+async def require_accounts(deps: AppDependencies, sight: Sight, pair: NewHoldBody | Leg) -> None:
     """Raise ``AccountUnknown`` for an account that is not there or not this client's, else as above."""
     for path in (pair.debit, pair.credit):
-        if await read.balance(conn, sight.book_id, path, pair.currency, owner=sight.owner) is None:
+        owner = await deps.accounts.owner_of(sight.book_id, path, pair.currency)
+        if sight.owner not in (None, owner):
             raise AccountUnknown(path, pair.currency)
         require_unmanaged(path, sight)
 
@@ -85,9 +87,16 @@ async def change(
 
 
 async def book(
-    request: ApiRequest, sight: Sight, once: Once, kind: str, action: HoldAction, **said: Any
-) -> Response[bytes]:
-    """Post the hold's journal once and answer with the hold."""
+    request: ApiRequest,
+    sight: Sight,
+    once: Once,
+    kind: str,
+    action: HoldAction,
+    *,
+    made: HoldEntry | None = None,
+    **said: Any,
+) -> Answer:
+    """Post the hold's journal once and answer with the hold; ``made``: as it will stand, where that is known."""
     deps = request.deps
     journal = Journal(deps.gateway.ids(), kind, once.source, hold=action, **said)
 
@@ -95,7 +104,7 @@ async def book(
         return HoldEntry.of(await find_hold(conn, sight, action.hold_id))
 
     status = 201 if kind == "hold" else 200
-    return await post_once(deps, once, sight.book_id, (journal,), answer, status=status)
+    return await post_once(deps, once, sight.book_id, (journal,), answer, status=status, made=made)
 
 
 async def change_all(
@@ -157,22 +166,18 @@ async def place_hold(request: ApiRequest) -> Response[bytes]:
     body = await request.read(NewHoldBody)
     sight = await sight_of(request.deps, request.auth, body.book)
     once = await once_of(request, sight.owner, "hold_place")
-    async with request.deps.pool.connection() as conn:
-        known = await replay(conn, request.deps.secrets, once)
-        if known is not None:
-            return known
-        await require_accounts(conn, sight, body)
-    terms = (
-        once.id,
-        body.debit,
-        body.credit,
-        body.amount,
-        body.currency,
-        body.expires_at,
-        body.tolerance_bps,
-    )
-    said = {"description": body.description, "metadata": body.metadata}
-    return await book(request, sight, once, "hold", Place(*terms), **said)
+
+    async def place() -> Answer:
+        await require_accounts(request.deps, sight, body)
+        hold = Place(
+            *(once.id, body.debit, body.credit, body.amount, body.currency),
+            expires_at=body.expires_at,
+            tolerance_bps=body.tolerance_bps,
+        )
+        said = {"description": body.description, "metadata": body.metadata}
+        return await book(request, sight, once, "hold", hold, made=HoldEntry.placed(hold), **said)
+
+    return await first_or(request.deps, once, place)
 
 
 @get("/v1/holds/{hold_id:str}", **reads(Scope.HOLDS_READ, "One hold", _TAG, HoldEntry, query=BookQuery))

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from litestar import Response, post
 
-from api.books import sight_of
+from api.answers import Answer
+from api.books import Sight, sight_of
+from api.dependencies import AppDependencies
 from api.errors import AccountManaged, ItemRefused, NotFound
-from api.once import once_of, post_once, replay
+from api.once import Once, first_or, once_of, post_once
 from api.operation import ApiRequest, changes
 from api.policy import Scope
 from api.routes.holds import Conn, require_accounts
@@ -29,15 +31,19 @@ async def transfer(request: ApiRequest) -> Response[bytes]:
     body = await request.read(NewTransferBody)
     sight = await sight_of(deps, request.auth, body.book)
     once = await once_of(request, sight.owner, "transfer")
-    async with deps.pool.connection() as conn:
-        known = await replay(conn, deps.secrets, once)
-        if known is not None:
-            return known
+
+    async def book() -> Answer:
         for index, leg in enumerate(body.legs):
             try:
-                await require_accounts(conn, sight, leg)
+                await require_accounts(deps, sight, leg)
             except (AccountUnknown, AccountManaged) as error:
                 raise ItemRefused(f"/legs/{index}", error) from error
+        return await _post(deps, sight, once, body)
+
+    return await first_or(deps, once, book)
+
+
+async def _post(deps: AppDependencies, sight: Sight, once: Once, body: NewTransferBody) -> Answer:
     postings = tuple(
         Posting(leg.debit, leg.credit, leg.amount, leg.currency, up_to=leg.up_to) for leg in body.legs
     )

@@ -21,6 +21,7 @@ from api.schemas.base import (
 )
 from api.schemas.ledger import BookNumber
 from ledger import read
+from ledger.model import Place
 
 MOST_ITEMS = 100
 
@@ -133,6 +134,25 @@ class HoldEntry(View):
             released=hold.released,
             expired=hold.expired,
             remaining=hold.remaining,
+            tolerance_bps=hold.tolerance_bps,
+            expires_at=hold.expires_at,
+        )
+
+    @classmethod
+    def placed(cls, hold: Place) -> Self:
+        """As it stands once it is placed."""
+        return cls.model_construct(
+            id=hold.hold_id,
+            status="open",
+            debit=hold.debit,
+            credit=hold.credit,
+            currency=hold.currency,
+            held=hold.amount,
+            consumed=0,
+            captured=0,
+            released=0,
+            expired=0,
+            remaining=hold.amount,
             tolerance_bps=hold.tolerance_bps,
             expires_at=hold.expires_at,
         )

@@ -23,7 +23,7 @@ def connections(api: Api) -> list[int]:
     """Those that read for many, by the server's process."""
     with psycopg.connect(api.database.admin_dsn, autocommit=True) as admin:
         found = admin.execute(
-            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^PREPARE asked|json_agg'"
+            "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ 'json_agg'"
             " AND pid <> pg_backend_pid()"
         )
         return [pid for (pid,) in found.fetchall()]
