@@ -21,7 +21,7 @@ _RRN = re.compile(r"[0-9A-Z]{12}")
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
 _BASE32 = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # Crockford: no I, L, O, U to misread
 _MAX_STAN = 999_999
-_AT_ONCE = 64
+_AT_ONCE = 256
 _KEEP = timedelta(seconds=5)
 
 Draw = Callable[[int], Awaitable[Sequence[int]]]
@@ -73,11 +73,16 @@ class Numbers:
 
     async def reference(self, draw: Draw, *, now: datetime) -> BankReference:
         """A new reference. ``draw(n)``: the next n numbers of the sequence ``banks.reference``."""
-        async with self._drawing:
-            if not self._drawn or abs(now - self._drawn_at) > _KEEP:
-                self._drawn = deque(await draw(_AT_ONCE))
-                self._drawn_at = now
-            return reference(self._drawn.popleft(), now)
+        if not self._ready(now):
+            async with self._drawing:
+                if not self._ready(now):
+                    self._drawn = deque(await draw(_AT_ONCE))
+                    self._drawn_at = now
+                return reference(self._drawn.popleft(), now)
+        return reference(self._drawn.popleft(), now)
+
+    def _ready(self, now: datetime) -> bool:
+        return bool(self._drawn) and abs(now - self._drawn_at) <= _KEEP
 
 
 def reference(number: int, now: datetime) -> BankReference:
@@ -98,4 +103,4 @@ def reference(number: int, now: datetime) -> BankReference:
 
 
 def _six_digits(value: int) -> str:
-    return "".join(_BASE32[value >> shift & 31] for shift in (25, 20, 15, 10, 5, 0))
+    return "".join([_BASE32[value >> shift & 31] for shift in (25, 20, 15, 10, 5, 0)])

@@ -15,6 +15,7 @@ from gateway.errors import CardInvalid
 
 _PAN = re.compile(r"[0-9]{12,19}")
 _CVV = re.compile(r"[0-9]{3,4}")
+_DOUBLED = {"0": 0, "1": 2, "2": 4, "3": 6, "4": 8, "5": 1, "6": 3, "7": 5, "8": 7, "9": 9}
 _EXPIRY = re.compile(r"[0-9]{2}(0[1-9]|1[0-2])")
 
 # Issuer number ranges of the schemes (ISO/IEC 7812; longest prefix first).
@@ -115,8 +116,7 @@ class Card:
 
 def luhn(digits: str) -> bool:
     """The check digit of ISO/IEC 7812-1 annex B."""
-    total = 0
-    for place, digit in enumerate(reversed(digits)):
-        value = int(digit) * (1 + place % 2)
-        total += value - 9 if value > 9 else value
-    return total % 10 == 0
+    plain = sum(map(int, digits[::-2]))
+    # Twice each other digit, and of two digits their sum.
+    doubled = sum([_DOUBLED[digit] for digit in digits[-2::-2]])
+    return (plain + doubled) % 10 == 0

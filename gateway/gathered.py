@@ -17,14 +17,20 @@ Result = TypeVar("Result")
 class Gathered(Generic[Item, Result]):
     """``await gathered(item)`` is ``item``'s place in what ``work`` made of the items it was run with.
 
-    ``work`` does all of its items or, raising, none: then they are done again in halves, so that an error reaches the
-    one it is about. ``most``: items a run. A caller that stops waiting does not stop its item.
+    ``work`` does all of its items or, raising, none. After an error of ``about_one`` they are done again in halves, so
+    that it reaches the one it is about; any other reaches all of them. ``most``: items a run. A caller that stops
+    waiting does not stop its item.
     """
 
     def __init__(
-        self, work: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]], *, most: int = 256
+        self,
+        work: Callable[[Sequence[Item]], Awaitable[Sequence[Result]]],
+        *,
+        about_one: tuple[type[Exception], ...] = (),
+        most: int = 256,
     ) -> None:
         self._work = work
+        self._about_one = about_one
         self._most = most
         self._queue: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._running: asyncio.Task[None] | None = None
@@ -56,12 +62,14 @@ class Gathered(Generic[Item, Result]):
         try:
             results = await self._work([item for item, _ in batch])
         except Exception as error:
-            if len(batch) > 1:
+            if len(batch) > 1 and isinstance(error, self._about_one):
                 middle = len(batch) // 2
                 await self._do(batch[:middle])
                 await self._do(batch[middle:])
-            elif not batch[0][1].done():
-                batch[0][1].set_exception(error)
+                return
+            for _, result in batch:
+                if not result.done():
+                    result.set_exception(error)
         else:
             for (_, result), made in zip(batch, results, strict=True):
                 if not result.done():

@@ -8,7 +8,7 @@ A request refused before it had any effect claims nothing.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from hmac import compare_digest
 from uuid import UUID
@@ -48,12 +48,23 @@ class Idem:
     request_hash: bytes
     render: Render
     route: str = ""
+    _rendered: list[tuple[Payment | Refund, tuple[int, bytes]]] = field(
+        default_factory=list["tuple[Payment | Refund, tuple[int, bytes]]"], repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         if not 1 <= len(self.key) <= MAX_KEY:
             raise Invalid("Idempotency-Key", f"1 to {MAX_KEY} characters")
         if len(self.request_hash) != 32:
             raise Invalid("request_hash", "a SHA-256 digest")
+
+    def answer(self, result: Payment | Refund) -> tuple[int, bytes]:
+        """Status and body for ``result``, rendered once: what is stored and what is sent are one."""
+        for known, rendered in self._rendered:
+            if known is result:
+                return rendered
+        self._rendered.append((result, self.render(result)))
+        return self._rendered[-1][1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +115,7 @@ def answer(idem: Idem | None, merchant_id: UUID, result: Payment | Refund) -> tu
     """The row of the final answer, for ``"answer"``."""
     if idem is None:
         return ()
-    status, body = idem.render(result)
+    status, body = idem.answer(result)
     key = {"merchant_id": merchant_id, "route": idem.route, "key": idem.key}
     return (key | {"status": status, "body": hexed(body)},)
 
@@ -137,7 +148,7 @@ async def answered(
         return known
     began = gw.clock()
     try:
-        status, body = idem.render(await work())
+        status, body = idem.answer(await work())
     except (Contended, Unbookable):
         raise
     except GatewayError:

@@ -254,16 +254,16 @@ class Payment:
     operations: tuple[Operation, ...] = ()
     funds: tuple[Fund, ...] = ()
 
-    @property
+    @cached_property
     def public_id(self) -> str:
         return ids.public(ids.PAYMENT, self.id)
 
-    @property
+    @cached_property
     def owner(self) -> str:
         """The merchant's public id: the word in account paths and the owner of its accounts."""
         return ids.public(ids.MERCHANT, self.merchant_id)
 
-    @property
+    @cached_property
     def current(self) -> Attempt | None:
         """The attempt that counts: the last. An older one is over, or its reversal is durably queued."""
         return self.attempts[-1] if self.attempts else None

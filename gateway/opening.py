@@ -20,10 +20,13 @@ from gateway import store
 from gateway.gathered import Gathered
 from gateway.model import Payment
 from gateway.store import Row
+from ledger import wire
 
+_Asked = tuple[UUID, bytes]  # the payment's id, and what is asked as JSON
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 
-_OPEN = b"SELECT * FROM gateway.open_payments(%(asked)s::jsonb)"
+_OPEN, _NAME = b"SELECT payment_id, stands FROM gateway.open_payments($1)", b"open_payments"
+_JSONB, _JSONB_VERSION, _TRUE = 3802, b"\x01", b"\x01"  # type and forms in PostgreSQL's binary format
 
 
 class Opened(Enum):
@@ -73,18 +76,19 @@ class Openings:
     def __init__(self, connect: Connect) -> None:
         self._connect = connect
         self._conn: AsyncConnection[Any] | None = None
-        self._gathered: Gathered[Opening, Opened] = Gathered(self._open)
+        about_one = (psycopg.IntegrityError, psycopg.DataError)
+        self._gathered: Gathered[_Asked, Opened] = Gathered(self._open, about_one=about_one)
 
     async def __call__(self, opening: Opening) -> Opened:
-        return await self._gathered(opening)
+        return await self._gathered((opening.payment.id, orjson.dumps(opening.as_asked())))
 
     async def close(self) -> None:
         """Write what is queued, then close the connection."""
         await self._gathered.ended()
         await self._drop()
 
-    async def _open(self, openings: Sequence[Opening]) -> list[Opened]:
-        asked = orjson.dumps([opening.as_asked() for opening in openings]).decode()
+    async def _open(self, openings: Sequence[_Asked]) -> list[Opened]:
+        asked = b"[" + b",".join([asked for _, asked in openings]) + b"]"
         try:
             stands = await self._run(asked)
         except psycopg.errors.QueryCanceled:
@@ -94,20 +98,26 @@ class Openings:
             # are taken: nothing is sent then, and recovery looks after it.
             stands = await self._run(asked)
         outcomes = {True: Opened.STANDS, False: Opened.KEY_TAKEN, None: Opened.STALE}
-        return [outcomes[stands.get(opening.payment.id)] for opening in openings]
+        return [outcomes[stands.get(payment_id)] for payment_id, _ in openings]
 
-    async def _run(self, asked: str) -> dict[UUID, bool]:
-        if self._conn is None:
-            self._conn = await self._connect()
-            await self._conn.set_autocommit(True)
+    async def _run(self, asked: bytes) -> dict[UUID, bool]:
+        """The payments whose terms are as they were, and whether each stands."""
         try:
-            cursor = await self._conn.execute(_OPEN, {"asked": asked}, prepare=True)
-            return dict(await cursor.fetchall())
-        except psycopg.errors.IntegrityError:
+            conn = self._conn or await self._prepared()
+            made = await wire.execute(conn, _NAME, [_JSONB_VERSION + asked])
+        except (psycopg.IntegrityError, psycopg.DataError):
             raise  # one of them cannot be written; the connection is as good as before
         except BaseException:
             await self._drop()
             raise
+        rows = [(made.get_value(n, 0), made.get_value(n, 1)) for n in range(made.ntuples)]
+        return {UUID(bytes=id): stands == _TRUE for id, stands in rows if id is not None}
+
+    async def _prepared(self) -> AsyncConnection[Any]:
+        conn = self._conn = await self._connect()
+        await conn.set_autocommit(True)
+        await wire.prepare(conn, _NAME, _OPEN, [_JSONB])
+        return conn
 
     async def _drop(self) -> None:
         conn, self._conn = self._conn, None

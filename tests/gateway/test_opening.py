@@ -135,6 +135,17 @@ async def test_one_that_cannot_be_written_falls_alone(world: World) -> None:
     assert len(await world.rows("SELECT FROM gateway.payment")) == 6
 
 
+async def test_what_cannot_be_said_in_json_is_its_own_callers_error(world: World) -> None:
+    gw, m = world.gw, world.merchant.id
+    results = await asyncio.gather(
+        payments.create(gw, m, replace(NEW, metadata={"note": "\ud800"})),
+        *(payments.create(gw, m, NEW) for _ in range(3)),
+        return_exceptions=True,
+    )
+    assert isinstance(results[0], TypeError)
+    assert all(isinstance(r, Payment) for r in results[1:]), results
+
+
 async def test_a_connection_that_was_lost_meanwhile_is_replaced(world: World) -> None:
     gw, m = world.gw, world.merchant.id
     await payments.create(gw, m, NEW)
@@ -219,12 +230,26 @@ async def test_callers_share_runs_and_an_error_reaches_the_one_it_is_about() -> 
         runs.append(len(items))
         return await doubled(items)
 
-    gathered: Gathered[int, int] = Gathered(work, most=8)
+    gathered: Gathered[int, int] = Gathered(work, about_one=(ValueError,), most=8)
     results = await asyncio.gather(*(gathered(n) for n in range(20)), return_exceptions=True)
     assert [r for r in results if isinstance(r, int)] == [2 * n for n in range(20) if n != 13]
     assert isinstance(results[13], ValueError)
     assert max(runs) == 8
     assert await gathered(21) == 42
+
+
+async def test_an_error_about_nobody_reaches_all_at_once() -> None:
+    runs: list[int] = []
+
+    async def work(items: Sequence[int]) -> list[int]:
+        runs.append(len(items))
+        await asyncio.sleep(0)
+        raise OSError
+
+    gathered: Gathered[int, int] = Gathered(work, about_one=(ValueError,))
+    results = await asyncio.gather(*(gathered(n) for n in range(20)), return_exceptions=True)
+    assert all(isinstance(r, OSError) for r in results)
+    assert sum(runs) == 20
 
 
 async def test_who_stops_waiting_stops_nobody() -> None:
@@ -255,8 +280,8 @@ async def test_references_are_drawn_ahead_but_not_kept() -> None:
         return list(range(first, first + count))
 
     numbers, clock = Numbers(), Clock()
-    refs = await asyncio.gather(*(numbers.reference(draw, now=clock()) for _ in range(100)))
-    assert len({ref.rrn for ref in refs}) == 100
+    refs = await asyncio.gather(*(numbers.reference(draw, now=clock()) for _ in range(300)))
+    assert len({ref.rrn for ref in refs}) == 300
     assert len(drawn) == 2
     clock.forward(seconds=6)
     await numbers.reference(draw, now=clock())
