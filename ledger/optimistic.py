@@ -14,13 +14,15 @@ from typing import Any
 
 from psycopg import AsyncConnection
 
+from ledger import wire
 from ledger.decide import decide, replay
 from ledger.errors import Refusal
 from ledger.load import find_stored, load_ahead, load_more, touched_paths
 from ledger.model import Result, Unit
 from ledger.points import WRITER_POSTED, reach
-from ledger.post import new_version, run_statements
+from ledger.post import new_version
 from ledger.state import State
+from ledger.statements import run_groups, statement_groups
 from ledger.store import append, encode
 
 MOST_KNOWN = 100_000
@@ -106,13 +108,18 @@ async def write(conn: AsyncConnection[Any], batch: Batch) -> None:
     """
     if batch.rows is None:
         return
-    if not any(unit.statements for unit in batch.units):
-        await append(conn, batch.rows, follows=batch.follows)
+    rows = append(batch.rows, follows=batch.follows)
+    groups = statement_groups(batch.units, batch.results)
+    if not groups:
+        await wire.run(conn, rows)
         return
-    await append(conn, batch.rows, follows=batch.follows, begin=True)
-    await run_statements(conn, batch.units, batch.results)
+    short = [group for group in groups if group.call is not None]
+    _, *answers = await wire.begin(conn, [rows, *(group.call for group in short if group.call is not None)])
+    for group, answer in zip(short, answers, strict=True):
+        group.check([answer.command_tuples])
+    await run_groups(conn, [group for group in groups if group.call is None])
     reach(WRITER_POSTED)
-    await conn.commit()
+    await wire.commit(conn)
 
 
 async def confirm(conn: AsyncConnection[Any], batch: Batch, ours: Sequence[int]) -> list[Result]:

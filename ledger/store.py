@@ -6,23 +6,20 @@ of a batch travels once. The statement moves the book's head, its balances and i
 
 from __future__ import annotations
 
-import itertools
 import struct
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
-from psycopg.pq.abc import PGconn
 
-from ledger import wire
 from ledger.canonical import leaf_hash
 from ledger.decide import Decisions, PostingRow
 from ledger.state import State
+from ledger.wire import Call, named
 
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -52,7 +49,6 @@ _COLUMNS = (
 _TYPES = (*_SCALARS, _INFERRED, *(_ARRAY_OF[column] for column in _COLUMNS))
 _SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, len(_TYPES) + 2))})".encode()
 _CALL = f"SELECT ledger.append({', '.join(['%b'] * len(_TYPES))})".encode()
-_NUMBERS = itertools.count(1)
 
 # A row is its number of columns, then each column's type, length (-1: null) and bytes; columns as in the table.
 _POSTING = struct.Struct(">ii" + "IIq" * 10 + "IIi" * 3 + "IIh" * 2)
@@ -78,8 +74,6 @@ class _BinaryDumper(Dumper):
 
 psycopg.adapters.register_dumper(_Binary, _BinaryDumper)
 
-_prepared: WeakKeyDictionary[PGconn, bytes] = WeakKeyDictionary()
-
 
 async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions, *, version: int) -> None:
     """Write what stands in the caller's transaction; the book is at ``version`` then.
@@ -91,32 +85,18 @@ async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions, 
         await conn.execute(_CALL, [_Binary(param) for param in params], prepare=True)
 
 
-async def append(
-    conn: AsyncConnection[Any], params: Sequence[bytes], *, follows: int | None, begin: bool = False
-) -> None:
-    """Run ``ledger.append`` in a transaction of its own, or as the first of one that stays open (``begin``).
+async def prepare_append(conn: AsyncConnection[Any]) -> None:
+    """Prepare what ``append`` calls."""
+    await named(conn, _SQL, (*_TYPES, _INT8))
 
-    ``follows``: the version that the batch before this one, perhaps still under way, was sent to.
-    The database's guards may refuse (``psycopg.Error``; KH036, 55P03: the book is not as it was expected). ``conn``
-    is the writer's own: who rolls it back must say so to ``rolled_back``.
+
+def append(params: Sequence[bytes], *, follows: int | None) -> Call:
+    """The same by the short way, for a connection of the writer's own.
+
+    ``follows``: the version that the batch before this one, perhaps still under way, was sent to. KH036, 55P03: the
+    book is not as it was expected.
     """
-    last = None if follows is None else _INT8_OF(follows)
-    await wire.execute(conn, await prepared(conn), [*params, last], begin=begin)
-
-
-async def prepared(conn: AsyncConnection[Any]) -> bytes:
-    """The name of the statement on ``conn``, prepared when it is first asked for."""
-    name = _prepared.get(conn.pgconn)
-    if name is None:
-        name = f"ledger_append_{next(_NUMBERS)}".encode()
-        await wire.prepare(conn, name, _SQL, (*_TYPES, _INT8))
-        _prepared[conn.pgconn] = name
-    return name
-
-
-def rolled_back(conn: AsyncConnection[Any]) -> None:
-    """psycopg gives up what was prepared on a connection when it rolls back, or later: another name is needed."""
-    _prepared.pop(conn.pgconn, None)
+    return Call(_SQL, (*_TYPES, _INT8), [*params, None if follows is None else _INT8_OF(follows)])
 
 
 def encode(state: State, decisions: Decisions, *, version: int) -> list[bytes]:

@@ -1,20 +1,24 @@
-"""The posting path's own way to the server: one prepared statement, binary in and out, one round trip.
+"""The posting path's own way to the server: prepared statements, binary, in one round trip.
 
 psycopg's cursors prepare, adapt and wait for each statement in general; for a batch of one that costs more than
-posting it. This sends bytes that are ready through the same libpq connection. Outside an explicit transaction the
-statement is one of its own: its answer says that it is committed.
+posting it. This sends bytes that are ready through the same libpq connection.
 """
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from psycopg import AsyncConnection, OperationalError, errors
 from psycopg.pq import ExecStatus, Format
 from psycopg.pq.abc import PGconn, PGresult
 
+_names: WeakKeyDictionary[PGconn, dict[bytes, bytes]] = WeakKeyDictionary()
+_numbers = itertools.count(1)
 _DONE = (ExecStatus.TUPLES_OK, ExecStatus.COMMAND_OK)
 
 
@@ -24,28 +28,16 @@ async def prepare(conn: AsyncConnection[Any], name: bytes, sql: bytes, types: Se
     await _result(conn.pgconn)
 
 
-async def execute(
-    conn: AsyncConnection[Any], name: bytes, params: Sequence[bytes | None], *, begin: bool = False
-) -> PGresult:
+async def execute(conn: AsyncConnection[Any], name: bytes, params: Sequence[bytes | None]) -> PGresult:
     """Run a prepared statement; every parameter and column is in PostgreSQL's binary format.
 
-    ``begin``: as the first of a transaction that stays open. ``conn`` must not be in use otherwise. Raises
-    ``psycopg.Error`` of the server's SQLSTATE, ``OperationalError`` when the connection is lost: then it is unknown
-    whether the statement is committed. A caller that is cancelled while it waits leaves the connection unusable.
+    Outside a transaction it is one of its own, and its answer says that it is committed. ``conn`` must not be in use
+    otherwise. Raises ``psycopg.Error`` of the server's SQLSTATE, ``OperationalError`` when the connection is lost: then
+    it is unknown whether the statement is committed. A caller that is cancelled while it waits leaves the connection
+    unusable.
     """
-    pgconn = conn.pgconn
-    formats = [Format.BINARY] * len(params)
-    if not begin:
-        pgconn.send_query_prepared(name, params, param_formats=formats, result_format=Format.BINARY)
-        return await _result(pgconn)
-    pgconn.enter_pipeline_mode()
-    pgconn.send_query_params(b"BEGIN", None)
-    pgconn.send_query_prepared(name, params, param_formats=formats, result_format=Format.BINARY)
-    pgconn.pipeline_sync()
-    results = [await _next(pgconn), await _next(pgconn)]
-    await _next(pgconn)  # that everything was answered
-    pgconn.exit_pipeline_mode()
-    return [_checked(result, pgconn) for result in results][-1]
+    await send(conn, name, params)
+    return await answer(conn)
 
 
 async def send(conn: AsyncConnection[Any], name: bytes, params: Sequence[bytes | None]) -> None:
@@ -65,6 +57,61 @@ async def send(conn: AsyncConnection[Any], name: bytes, params: Sequence[bytes |
 async def answer(conn: AsyncConnection[Any]) -> PGresult:
     """What the server says of the statement that was sent. Raises as ``execute`` does."""
     return await _result(conn.pgconn)
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A statement and its parameters. ``types``: their oids, 0 for one that the server infers.
+
+    ``form``: theirs, of all of them.
+    """
+
+    sql: bytes
+    types: Sequence[int]
+    params: Sequence[bytes | None]
+    form: Format = Format.BINARY
+
+
+async def named(conn: AsyncConnection[Any], sql: bytes, types: Sequence[int]) -> bytes:
+    """The name of ``sql`` on this connection, prepared when it is first asked for."""
+    names = _names.setdefault(conn.pgconn, {})
+    if sql not in names:
+        name = f"khata_{next(_numbers)}".encode()  # never twice: what psycopg gives up, it may give up later
+        await prepare(conn, name, sql, types)
+        names[sql] = name
+    return names[sql]
+
+
+def rolled_back(conn: AsyncConnection[Any]) -> None:
+    """psycopg gives up what was prepared on a connection when it rolls back: say so."""
+    _names.pop(conn.pgconn, None)
+
+
+async def run(conn: AsyncConnection[Any], call: Call) -> PGresult:
+    """One statement, as ``execute``."""
+    return await execute(conn, await named(conn, call.sql, call.types), call.params)
+
+
+async def begin(conn: AsyncConnection[Any], calls: Sequence[Call]) -> list[PGresult]:
+    """Open a transaction and run ``calls`` in it, in one round trip; it stays open. Raises as ``execute`` does."""
+    pgconn = conn.pgconn
+    names = [await named(conn, call.sql, call.types) for call in calls]
+    pgconn.enter_pipeline_mode()
+    pgconn.send_query_params(b"BEGIN", None)
+    for name, call in zip(names, calls, strict=True):
+        formats = [call.form] * len(call.params)
+        pgconn.send_query_prepared(name, call.params, param_formats=formats, result_format=Format.BINARY)
+    pgconn.pipeline_sync()
+    results = [await _next(pgconn) for _ in range(1 + len(calls))]
+    await _next(pgconn)  # that all of them were answered
+    pgconn.exit_pipeline_mode()
+    return [_checked(result, pgconn) for result in results][1:]
+
+
+async def commit(conn: AsyncConnection[Any]) -> None:
+    """Commit what ``begin`` opened. Raises as ``execute`` does."""
+    conn.pgconn.send_query_params(b"COMMIT", None)
+    await answer(conn)
 
 
 async def _result(pgconn: PGconn) -> PGresult:

@@ -32,7 +32,8 @@ from ledger.optimistic import Batch, Stale, confirm, judge, lead, write
 from ledger.points import WRITER_COMMITTED, WRITER_POSTED, reach
 from ledger.post import post_and_know
 from ledger.state import State
-from ledger.store import prepared, rolled_back
+from ledger.store import prepare_append
+from ledger.wire import rolled_back
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Clock = Callable[[], datetime]
@@ -346,7 +347,9 @@ class Writer:
         if lane.conn is None:
             lane.conn = await self._connect()
             await lane.conn.set_autocommit(True)
-        await prepared(lane.conn)  # now, so that batches are sent in the order in which they were decided
+        await prepare_append(
+            lane.conn
+        )  # now, so that batches are sent in the order in which they were decided
         return lane.conn
 
 
