@@ -102,7 +102,7 @@ async def load_more(conn: AsyncConnection[Any], state: State, units: Sequence[Un
     given = {"book": state.book_id, "holds": holds, "reversed": no_reversals, "paths": "\n".join(paths)}
     rows = await _fetch(conn, wanted, given)
     _add_accounts(state, paths, rows["accounts"])
-    state.holds |= {row[0]: _hold(row) for row in rows.get("holds", ())}
+    state.learn({row[0]: _hold(row) for row in rows.get("holds", ())})
 
 
 async def load_ahead(conn: AsyncConnection[Any], state: State, most: int) -> None:

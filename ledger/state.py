@@ -177,9 +177,12 @@ class State:
     _limits_before: list[tuple[Limit, int]] = field(default_factory=list)
     _head_before: int = 0
     _reversed_now: list[int] = field(default_factory=list)
+    # Touched or read by this batch: they may have ended.
+    _holds_seen: set[UUID] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recorded_text = rfc3339(self.recorded_at)
+        self._holds_seen |= self.holds.keys()
 
     def next_batch(self, now: datetime) -> None:
         """Another batch is judged, upon what the last one left."""
@@ -190,7 +193,10 @@ class State:
         self.journals.clear()
         self.limits = {}
         self.reversed.clear()
-        self.holds = {id_: hold for id_, hold in self.holds.items() if hold.remaining}
+        for id_ in self._holds_seen:  # not all that are open: there may be many
+            if id_ in self.holds and not self.holds[id_].remaining:
+                del self.holds[id_]
+        self._holds_seen.clear()
 
     def begin(self) -> None:
         """A new unit: from here on, changes can be undone."""
@@ -203,10 +209,16 @@ class State:
     def touch(self, account: Account) -> None:
         self._accounts_before.append((account, account.balances()))
 
+    def learn(self, holds: dict[UUID, Hold]) -> None:
+        """Holds that were read."""
+        self.holds |= holds
+        self._holds_seen |= holds.keys()
+
     def touch_hold(self, hold: Hold, new: bool = False) -> None:
         if hold.id not in self._holds_before:
             self._holds_before[hold.id] = None if new else (hold, hold.sums())
         self.holds[hold.id] = hold
+        self._holds_seen.add(hold.id)
 
     def reverse(self, seq: int) -> None:
         self.reversed.add(seq)
