@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import os
 import signal
 import socket
 import subprocess
@@ -38,12 +39,26 @@ HOST = "127.0.0.1"
 PORT_TRIES = 5
 LOG_LIMIT_BYTES = 16 * 1024 * 1024
 
+MIB = 1024 * 1024
+
+
+def _buffers() -> dict[str, str]:
+    """An eighth of the machine's memory for pages, between 128 MiB and 2 GiB (taken as it is used), and room for the
+    write-ahead log of a large batch: where that is full, each writer waits for the disk."""
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // MIB
+    pages = min(max(memory // 8, 128), 2048)
+    return {
+        "shared_buffers": f"{pages}MB",
+        "wal_buffers": f"{pages // 16}MB",
+        "max_wal_size": f"{max(2 * pages, 1024)}MB",
+    }
+
+
 # Durable by default: fsync, full_page_writes and synchronous_commit keep PostgreSQL's own defaults (on).
 SETTINGS: Mapping[str, str] = {
     "listen_addresses": HOST,
     "max_connections": "200",
-    "shared_buffers": "256MB",
-    "max_wal_size": "2GB",
+    **_buffers(),
     "password_encryption": "scram-sha-256",
     "jit": "off",
     "timezone": "UTC",
