@@ -77,7 +77,10 @@ async def run(
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("setting up", total=None)
         async with lineup(server, options_of(given)) as line:
+            names = [case.name for case in line.cases]
             line.cases = [case for case in line.cases if given.only in case.name]
+            if not line.cases:
+                raise SystemExit(f"no case's name contains {given.only!r}; there are: {', '.join(names)}")
             progress.update(task, total=len(line.cases) * (plan.count + 1))
 
             def on_turn(number: int, case: Case, sample: Sample) -> None:
