@@ -47,7 +47,8 @@ class BankReference:
     @property
     def transmission(self) -> str:
         """DE 7: MMDDhhmmss in UTC."""
-        return self.transmitted_at.strftime("%m%d%H%M%S")
+        at = self.transmitted_at
+        return f"{at.month:02d}{at.day:02d}{at.hour:02d}{at.minute:02d}{at.second:02d}"
 
 
 async def new_reference(conn: AsyncConnection, bank: str, *, now: datetime) -> BankReference:
