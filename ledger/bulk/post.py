@@ -1,4 +1,4 @@
-"""Posts batches of transfers one after the other, two under way at a time.
+"""Posts batches one after the other, two under way at a time.
 
 A batch is decided upon what the one before it leaves, and sent while that one is still being written; ``ledger.append``
 puts them in order. Whatever cannot be decided so, or is refused, goes the exact way: by the book's lock, row by row.
@@ -21,10 +21,10 @@ from psycopg import AsyncConnection
 from psycopg.pq import TransactionStatus
 
 from ledger import wire
-from ledger.bulk.book import Known, load, load_more
+from ledger.bulk.batches import Batch, Captures
+from ledger.bulk.book import Known, Wanted, each, load, load_more
 from ledger.bulk.decide import stand
 from ledger.bulk.rows import SQL, TYPES, encode
-from ledger.bulk.transfers import Transfers
 from ledger.errors import LedgerUnavailable, Refusal, WriterClosed
 from ledger.model import Posted, Result
 from ledger.post import new_version, post
@@ -35,7 +35,7 @@ Clock = Callable[[], datetime]
 LANES = 2
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
-MOST_KNOWN = 1_000_000  # accounts; about 50 bytes each, and the dictionary of their paths
+MOST_KNOWN = 1_000_000  # accounts and holds, at some 200 bytes each
 _NAME = b"ledger_bulk"
 _LOCK = "UPDATE ledger.book SET recorded_at = greatest(recorded_at, %s) WHERE book_id = %s"
 _MOVED = ("KH036", "55P03", "40P01", "40001")  # another version, or taken; deadlock; serialization
@@ -70,7 +70,7 @@ class _Stale(Exception):
 
 
 class Bulk:
-    """Posts transfers to one book; ``await bulk.post(transfers)`` returns after they are committed.
+    """Posts transfers to one book; ``await bulk.post(batch)`` returns after they are committed.
 
     ``connect`` makes a connection; two are kept. ``settle_s``: how long a batch is tried again when the database is
     lost, before ``LedgerUnavailable``.
@@ -106,7 +106,7 @@ class Bulk:
             if lane is not None:
                 await lane.close()
 
-    async def post(self, transfers: Transfers) -> BulkResult:
+    async def post(self, batch: Batch) -> BulkResult:
         """Post the rows in order, after those of every batch that came before. Several calls may be under way.
 
         Rows that stand are durable when it returns. Raises ``BookUnknown``, ``WriterClosed`` and ``DatabaseRefused``
@@ -115,30 +115,30 @@ class Bulk:
         """
         if self._closing:
             raise WriterClosed
-        task = asyncio.create_task(self._post(transfers, self._last))
+        task = asyncio.create_task(self._post(batch, self._last))
         self._last = task
         return await asyncio.shield(task)
 
-    async def _post(self, transfers: Transfers, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
+    async def _post(self, batch: Batch, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
         try:
-            result = await self._ahead(transfers, previous)
+            result = await self._ahead(batch, previous)
         except (_Stale, psycopg.Error, OSError) as error:
             await _settled(previous)
-            return await self._until_known(transfers, again=_moved(error))
+            return await self._until_known(batch, again=_moved(error))
         await _settled(previous)  # so that what is settled has nothing unsettled before it
         return result
 
-    async def _ahead(self, transfers: Transfers, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
+    async def _ahead(self, batch: Batch, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
         """Decide and send while batches before this one are under way."""
         async with self._turn:
-            if self._known is not None and self._known.accounts.count > MOST_KNOWN:
+            if self._known is not None and self._known.accounts.count + self._known.holds.count > MOST_KNOWN:
                 self._known = None
             if self._known is None:
                 await _settled(previous)
-            sent = await self._send(transfers)
+            sent = await self._send(batch)
         return await self._answered(sent)
 
-    async def _until_known(self, transfers: Transfers, *, again: bool) -> BulkResult:
+    async def _until_known(self, batch: Batch, *, again: bool) -> BulkResult:
         """Post when all batches before are settled: whole, if ``again``, as the book is now; then row by row.
 
         Also when it is unknown whether it stands: the source keys say so.
@@ -147,10 +147,10 @@ class Bulk:
         give_up_at, pause = loop.time() + self._settle_s, RETRY_FIRST_S
         if again:
             with suppress(_Stale, psycopg.Error, OSError):
-                return await self._under_lock(transfers)
+                return await self._under_lock(batch)
         while True:
             try:
-                return await self._exactly(transfers)
+                return await self._exactly(batch)
             except psycopg.errors.QueryCanceled:
                 raise  # it takes too long, and would again
             except (psycopg.OperationalError, psycopg.InterfaceError, OSError) as error:
@@ -159,15 +159,15 @@ class Bulk:
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MOST_S)
 
-    async def _send(self, transfers: Transfers) -> _Sent:
+    async def _send(self, batch: Batch) -> _Sent:
         """Decide the batch and send the whole of it; the answer is still to come.
 
         Raises ``_Stale`` and ``psycopg.Error``; then what was known is forgotten.
         """
-        known = await self._load(transfers)
+        known = await self._load(batch)
         try:
             first = known.head + 1
-            params = await self._decided(known, transfers)
+            params = await self._decided(known, batch)
             lane = await self._lane()
             try:
                 if self._known is not known:
@@ -179,18 +179,18 @@ class Bulk:
         except BaseException:
             self._forget(known)
             raise
-        return _Sent(known, lane, first, len(transfers))
+        return _Sent(known, lane, first, len(batch))
 
-    async def _decided(self, known: Known, transfers: Transfers) -> list[bytes | None]:
+    async def _decided(self, known: Known, batch: Batch) -> list[bytes | None]:
         """The parameters of ``append``; ``known`` is then what the book will be. Raises ``_Stale`` if not all stand."""
         recorded_at = max(known.recorded_at, self._clock())
-        legs = stand(known, transfers, recorded_at)
-        if legs is None:
+        lines = stand(known, batch, recorded_at)
+        if lines is None:
             raise _Stale(moved=False)
         version = new_version()
-        params = await encode(known, transfers, legs, version=version, recorded_at=recorded_at)
+        params = await encode(known, batch, lines, version=version, recorded_at=recorded_at)
         known.follows, known.version = known.version, version
-        known.head, known.recorded_at = known.head + len(transfers), recorded_at
+        known.head, known.recorded_at = known.head + len(batch), recorded_at
         return params
 
     async def _answered(self, sent: _Sent) -> BulkResult:
@@ -203,16 +203,12 @@ class Bulk:
             await self._give_back(sent.lane)
         return BulkResult(np.arange(sent.first, sent.first + sent.count))
 
-    async def _load(self, transfers: Transfers) -> Known:
-        """The book, with the accounts of ``transfers`` as far as there are such."""
-        known, paths = self._known, transfers.paths
-        places = np.concatenate([transfers.debit, transfers.credit])
-        if known is not None:
-            places = known.accounts.missing(paths, transfers.currency, places)
-            if not places.size:
-                return known
-        places = np.unique(places)
-        wanted = [paths[place] for place in places.tolist()]
+    async def _load(self, batch: Batch) -> Known:
+        """The book, with the accounts and holds of ``batch`` as far as there are such."""
+        known = self._known
+        wanted = _wanted(known, batch)
+        if known is not None and not wanted:
+            return known
         lane = await self._lane()
         try:
             if known is None:
@@ -221,34 +217,34 @@ class Bulk:
                 await load_more(lane, known, wanted)
         finally:
             await self._give_back(lane)
-        known.accounts.find(paths, transfers.currency, places)
+        if not isinstance(batch, Captures):
+            known.accounts.look_again(batch.paths, batch.currency, wanted.paths)
         return known
 
     def _forget(self, known: Known) -> None:
         if self._known is known:
             self._known = None
 
-    async def _under_lock(self, transfers: Transfers) -> BulkResult:
+    async def _under_lock(self, batch: Batch) -> BulkResult:
         """The batch as a whole, where others write the book, too. Raises ``_Stale`` and ``psycopg.Error``."""
-        places = np.unique(np.concatenate([transfers.debit, transfers.credit]))
         lane = await self._lane()
         try:
             async with lane.transaction():
                 await lane.execute(_LOCK, [self._clock(), self._book_id])
-                known = await load(lane, self._book_id, [transfers.paths[place] for place in places.tolist()])
+                known = await load(lane, self._book_id, _wanted(None, batch))
                 first = known.head + 1
-                await wire.execute(lane, _NAME, await self._decided(known, transfers))
+                await wire.execute(lane, _NAME, await self._decided(known, batch))
         except BaseException:
             await lane.close()  # after a rollback psycopg forgets what was prepared
             raise
         finally:
             await self._give_back(lane)
         self._known = known
-        return BulkResult(np.arange(first, first + len(transfers)))
+        return BulkResult(np.arange(first, first + len(batch)))
 
-    async def _exactly(self, transfers: Transfers) -> BulkResult:
+    async def _exactly(self, batch: Batch) -> BulkResult:
         """Row by row under the book's lock, in one transaction."""
-        units = [transfers.unit(row) for row in range(len(transfers))]
+        units = [batch.unit(row) for row in range(len(batch))]
         lane = await self._lane()
         try:
             async with lane.transaction():
@@ -277,6 +273,21 @@ class Bulk:
         if lane.info.transaction_status is not TransactionStatus.IDLE:
             await lane.close()  # lost, or cancelled half-way: let the server roll back
         self._lanes.put_nowait(lane)
+
+
+def _wanted(known: Known | None, batch: Batch) -> Wanted:
+    """What ``batch`` touches and is not known."""
+    if isinstance(batch, Captures):
+        ids = each(batch.hold_ids)
+        if known is None:
+            return Wanted(holds=ids)
+        return Wanted(
+            holds=[id_ for id_, n in zip(ids, known.holds.numbers(batch.hold_ids), strict=True) if n < 0]
+        )
+    places = np.concatenate([batch.debit, batch.credit])
+    if known is not None:
+        places = places[known.accounts.numbers(batch.paths, batch.currency)[places] < 0]
+    return Wanted([batch.paths[place] for place in np.unique(places).tolist()])
 
 
 def _result(results: Sequence[Result]) -> BulkResult:

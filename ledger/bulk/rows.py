@@ -15,10 +15,10 @@ from itertools import islice, repeat
 import numpy as np
 from numpy.typing import NDArray
 
+from ledger.bulk.batches import Batch, Captures, Places, Text
 from ledger.bulk.book import Known
-from ledger.bulk.decide import Legs
-from ledger.bulk.transfers import Text, Transfers
-from ledger.canonical import rfc3339
+from ledger.bulk.decide import CAPTURE, PLACE, Lines
+from ledger.canonical import HOLD_ACTIONS, rfc3339
 
 SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, 23))})".encode()
 _INFERRED = 0
@@ -44,126 +44,192 @@ _POSTING_COLUMNS = (
 _SIZE = {_INT2: 2, _INT4: 4, _INT8: 8}
 
 
-def _posting_dtype() -> np.dtype[np.void]:
-    fields: list[tuple[str, str]] = [("size", ">i4"), ("columns", ">i4")]
+def _posting(*, held: bool) -> NDArray[np.void]:
+    """A row as it is sent but for its values; of a hold's or not."""
+    fields: list[tuple[str, str] | tuple[str, str, tuple[int]]] = [("size", ">i4"), ("columns", ">i4")]
+
+    def column(name: str, *value: tuple[str, str] | tuple[str, str, tuple[int]]) -> None:
+        fields.extend([(f"{name}_type", ">i4"), (f"{name}_length", ">i4"), *value])
+
     for name, oid in _POSTING_COLUMNS:
-        fields += [(f"{name}_type", ">i4"), (f"{name}_length", ">i4"), (name, f">i{_SIZE[oid]}")]
-    fields += [("hold_action_type", ">i4"), ("hold_action_length", ">i4")]
-    fields += [("currency_type", ">i4"), ("currency_length", ">i4"), ("currency", "S3")]
-    fields += [("hold_id_type", ">i4"), ("hold_id_length", ">i4")]
-    return np.dtype(fields)
-
-
-_POSTING = _posting_dtype()
-
-
-def _posting_template() -> NDArray[np.void]:
-    row = np.zeros(1, _POSTING)
-    row["size"], row["columns"] = _POSTING.itemsize - 4, len(_POSTING_COLUMNS) + 3
+        column(name, (name, f">i{_SIZE[oid]}"))
+    column("hold_action", *([("hold_action", ">i2")] if held else []))
+    column("currency", ("currency", "S3"))
+    column("hold_id", *([("hold_id", "u1", (16,))] if held else []))
+    row = np.zeros(1, np.dtype(fields))
+    row["size"], row["columns"] = row.itemsize - 4, len(_POSTING_COLUMNS) + 3
     for name, oid in _POSTING_COLUMNS:
         row[f"{name}_type"], row[f"{name}_length"] = oid, _SIZE[oid]
-    row["hold_action_type"], row["hold_action_length"] = _INT2, _NULL
+    row["hold_action_type"], row["hold_action_length"] = _INT2, 2 if held else _NULL
     row["currency_type"], row["currency_length"] = _TEXT, 3
-    row["hold_id_type"], row["hold_id_length"] = _UUID, _NULL
-    row["line"] = 1
+    row["hold_id_type"], row["hold_id_length"] = _UUID, 16 if held else _NULL
     return row
 
 
-_TEMPLATE = _posting_template()
+_POSTING, _POSTING_OF_HOLD = _posting(held=False), _posting(held=True)
 
 
 async def encode(
-    known: Known, transfers: Transfers, legs: Legs, *, version: int, recorded_at: datetime
+    known: Known, batch: Batch, lines: Lines, *, version: int, recorded_at: datetime
 ) -> list[bytes | None]:
     """The parameters for the journals after ``known.head``; the book is at ``version`` then.
 
     Gives others their turn in between, such as the connection that a batch before this one is under way on.
     """
-    n, first = len(transfers), known.head + 1
-    lines, hashes = await canonical_lines(known.book, transfers, first, recorded_at)
-    effective_at = transfers.effective_at
-    none = {oid: _array(oid, 0, b"") for oid in (_TIME, _INT8, _INT2, _INT4, _UUID)}
+    n, first = len(batch), known.head + 1
+    path = known.accounts.path
+    debit, credit = ([path[number] for number in side.tolist()] for side in lines.account[:: lines.per_row].T)
+    texts = canonical_lines(
+        known.book, batch, debit, credit, lines.currency, first=first, recorded_at=recorded_at
+    )
+    canonical, hashes = await texts
+    effective_at = batch.effective_at
     return [
         struct.pack(">i", known.book_id),
         struct.pack(">q", known.version),
         struct.pack(">q", version),
         struct.pack(">q", first),
         struct.pack(">q", _micros(recorded_at)),
-        _array(known.posting_type, n, _postings(known, transfers, legs, first)),
-        _array(_UUID, n, _fixed(transfers.ids)),
-        none[_TIME]
-        if effective_at is None
-        else _array(_TIME, n, struct.pack(">iq", 8, _micros(effective_at)) * n),
-        none[_INT8],
-        none[_INT2],
-        _word(transfers.kind),
-        _word(transfers.source_type),
-        _array(_TEXT, n, _varying([id_.encode() for id_ in transfers.source_ids])),
-        _word(transfers.source_event),
+        _array(known.posting_type, len(lines.amount), _postings(known, lines, first)),
+        _array(_UUID, n, _fixed(batch.ids)),
+        _constant(_TIME, n, None if effective_at is None else struct.pack(">q", _micros(effective_at))),
+        _array(_INT8, 0, b""),
+        _constant(_INT2, n, None if lines.per_row == 1 else struct.pack(">h", lines.per_row)),
+        _word(batch.kind),
+        _word(batch.source_type),
+        _array(_TEXT, n, _varying([id_.encode() for id_ in batch.source_ids])),
+        _word(batch.source_event),
         _array(_BYTEA, n, _fixed(np.frombuffer(b"".join(hashes), np.uint8).reshape(n, 32))),
-        _array(_TEXT, n, _varying(lines)),
-        *(none[_UUID], none[_INT4], none[_INT4], none[_INT4], none[_TIME]),
+        _array(_TEXT, n, _varying(canonical)),
+        *_holds(known, batch, lines),
         None if known.follows is None else struct.pack(">q", known.follows),
     ]
 
 
-def _postings(known: Known, transfers: Transfers, legs: Legs, first: int) -> bytes:
-    rows = np.repeat(_TEMPLATE, len(transfers))
-    rows["journal_seq"] = np.arange(first, first + len(transfers))
-    rows["amount"] = transfers.amount
+def _postings(known: Known, lines: Lines, first: int) -> bytes:
+    count = len(lines.amount)
+    rows = np.repeat(_POSTING if lines.action is None else _POSTING_OF_HOLD, count)
+    journal, line = np.divmod(np.arange(count), lines.per_row)
+    rows["journal_seq"] = journal + first
+    rows["line"] = line + 1
+    rows["amount"] = lines.amount
+    rows["layer"] = lines.layer
     rows["book_id"] = known.book_id
-    rows["currency"] = transfers.currency.encode()
-    numbers = known.accounts.id[legs.account]
+    rows["currency"] = lines.currency.encode()
+    if lines.action is not None:
+        rows["hold_action"], rows["hold_id"] = lines.action, lines.hold_ids
+    ids = known.accounts.id[lines.account]
     for side, name in enumerate(("debit", "credit")):
-        rows[f"{name}_account"] = numbers[:, side]
-        rows[f"{name}_seq"] = legs.seq[:, side]
-        rows[f"{name}_posted"] = legs.posted[:, side]
-        rows[f"{name}_available"] = legs.available[:, side]
-        rows[f"{name}_incoming"] = legs.incoming[:, side]
+        rows[f"{name}_account"] = ids[:, side]
+        rows[f"{name}_seq"] = lines.seq[:, side]
+        rows[f"{name}_posted"] = lines.posted[:, side]
+        rows[f"{name}_available"] = lines.available[:, side]
+        rows[f"{name}_incoming"] = lines.incoming[:, side]
     return rows.tobytes()
 
 
+def _holds(known: Known, batch: Batch, lines: Lines) -> list[bytes]:
+    """Ids, accounts, tolerances and times of expiry of the holds that are placed."""
+    if not isinstance(batch, Places):
+        return [_array(oid, 0, b"") for oid in (_UUID, _INT4, _INT4, _INT4, _TIME)]
+    n = len(batch)
+    debit, credit = known.accounts.id[lines.account].T
+    at = batch.expires_at
+    return [
+        _array(_UUID, n, _fixed(batch.hold_ids)),
+        _array(_INT4, n, _fixed(debit.astype(">i4").reshape(n, 1).view(np.uint8))),
+        _array(_INT4, n, _fixed(credit.astype(">i4").reshape(n, 1).view(np.uint8))),
+        _constant(_INT4, n, struct.pack(">i", batch.tolerance_bps)),
+        _nulls(_TIME, n) if at is None else _constant(_TIME, n, struct.pack(">q", _micros(at))),
+    ]
+
+
 async def canonical_lines(
-    book: str, transfers: Transfers, first: int, recorded_at: datetime
+    book: str,
+    batch: Batch,
+    debit: Sequence[str],
+    credit: Sequence[str],
+    currency: str,
+    *,
+    first: int,
+    recorded_at: datetime,
 ) -> tuple[list[bytes], list[bytes]]:
-    """Canonical lines and their leaf hashes."""
-    n = len(transfers)
+    """The lines of journals ``first`` and those after it, and their leaf hashes.
+
+    ``debit``, ``credit``: the paths of each row's pair, in ``currency``.
+    """
+    n = len(batch)
     recorded = rfc3339(recorded_at)
-    effective = recorded if transfers.effective_at is None else rfc3339(transfers.effective_at)
-    paths = transfers.paths
-    # Every value between two constants, in the order of their keys (JCS); the constants in the line below.
-    heads = _joined(
-        f'{{"book":"{book}","description":"',
-        _escaped(transfers.description),
-        f'","effective_at":"{effective}","id":"',
-    )
-    middles = _middles(transfers.kind, transfers.metadata)
-    between = f'","currency":"{transfers.currency}","debit":"'
-    at_end = f'","layer":"posted"}}],"recorded_at":"{recorded}","seq":'
-    event = f',"source":{{"event":"{transfers.source_event}","id":"'
-    tail = f'","type":"{transfers.source_type}"}}}}'
+    effective = recorded if batch.effective_at is None else rfc3339(batch.effective_at)
+    amounts = batch.amount.tolist()
+    at_end = f'"}}],"recorded_at":"{recorded}","seq":'
+    event = f',"source":{{"event":"{batch.source_event}","id":"'
+    tail = f'","type":"{batch.source_type}"}}}}'
     columns = zip(
-        heads,
-        _uuid_texts(transfers.ids),
-        middles,
-        transfers.amount.tolist(),
-        [paths[place] for place in transfers.credit.tolist()],
-        [paths[place] for place in transfers.debit.tolist()],
+        _joined(
+            f'{{"book":"{book}","description":"',
+            _escaped(batch.description),
+            f'","effective_at":"{effective}"',
+        ),
+        _terms(batch, amounts, debit, credit, currency),
+        _uuid_texts(batch.ids),
+        _middles(batch.kind, batch.metadata),
+        _postings_texts(batch, amounts, debit, credit, currency),
         range(first, first + n),
-        _escaped(transfers.source_ids),
+        _escaped(batch.source_ids),
         strict=False,  # what is the same for all rows never ends
     )
     lines: list[bytes] = []
     hashes: list[bytes] = []
     while len(lines) < n:
         part = [
-            f'{head}{id_}{middle}{amount}","credit":"{credit}{between}{debit}{at_end}{seq}{event}{source_id}{tail}'.encode()
-            for head, id_, middle, amount, credit, debit, seq, source_id in islice(columns, _SLICE)
+            f'{head}{terms},"id":"{id_}{middle}{postings}{at_end}{seq}{event}{source_id}{tail}'.encode()
+            for head, terms, id_, middle, postings, seq, source_id in islice(columns, _SLICE)
         ]
         hashes += [sha256(b"\0" + line).digest() for line in part]
         lines += part
         await asyncio.sleep(0)
     return lines, hashes
+
+
+def _terms(
+    batch: Batch, amounts: Sequence[int], debit: Sequence[str], credit: Sequence[str], currency: str
+) -> Iterable[str]:
+    """What is asked of a hold, ``ledger.canonical.hold_terms``."""
+    if isinstance(batch, Places):
+        at = "null" if batch.expires_at is None else f'"{rfc3339(batch.expires_at)}"'
+        between = f'","currency":"{currency}","debit":"'
+        ids = _uuid_texts(batch.hold_ids)
+        return (
+            f',"hold":{{"action":"place","amount":"{amount}","credit":"{c}{between}{d}","expires_at":{at},'
+            f'"id":"{id_}","tolerance_bps":{batch.tolerance_bps}}}'
+            for amount, d, c, id_ in zip(amounts, debit, credit, ids, strict=True)
+        )
+    if isinstance(batch, Captures):
+        return (
+            f',"hold":{{"action":"capture","amount":"{amount}","credit":null,"debit":null,"final":true,"id":"{id_}"}}'
+            for amount, id_ in zip(amounts, _uuid_texts(batch.hold_ids), strict=True)
+        )
+    return repeat("")
+
+
+def _postings_texts(
+    batch: Batch, amounts: Sequence[int], debit: Sequence[str], credit: Sequence[str], currency: str
+) -> Iterable[str]:
+    """From the first line's amount to the last one's layer."""
+    between = f'","currency":"{currency}","debit":"'
+    rows = zip(amounts, debit, credit, strict=True)
+    if isinstance(batch, Places):
+        at_end = f'","hold":"{HOLD_ACTIONS[PLACE]}","layer":"pending'
+        return (f'{amount}","credit":"{c}{between}{d}{at_end}' for amount, d, c in rows)
+    if isinstance(batch, Captures):
+        action = f'","hold":"{HOLD_ACTIONS[CAPTURE]}","layer":"'
+        return (
+            f'-{amount}","credit":"{c}{between}{d}{action}pending"}},'
+            f'{{"amount":"{amount}","credit":"{c}{between}{d}{action}posted'
+            for amount, d, c in rows
+        )
+    return (f'{amount}","credit":"{c}{between}{d}","layer":"posted' for amount, d, c in rows)
 
 
 def _middles(kind: str, metadata: Mapping[str, Text]) -> Iterable[str]:
@@ -206,6 +272,17 @@ def _array(oid: int, length: int, elements: bytes) -> bytes:
     """One dimension, no nulls, counted from 1; no dimension if it is empty."""
     head = struct.pack(">iiIii", 1, 0, oid, length, 1) if length else struct.pack(">iiI", 0, 0, oid)
     return head + elements
+
+
+def _constant(oid: int, length: int, value: bytes | None) -> bytes:
+    """The same for all; empty if there is none."""
+    if value is None:
+        return _array(oid, 0, b"")
+    return _array(oid, length, (len(value).to_bytes(4, "big") + value) * length)
+
+
+def _nulls(oid: int, length: int) -> bytes:
+    return struct.pack(">iiIii", 1, 1, oid, length, 1) + struct.pack(">i", _NULL) * length
 
 
 def _word(word: str) -> bytes:

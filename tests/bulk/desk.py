@@ -18,7 +18,7 @@ from khata.database import Database
 from ledger import model as m
 from ledger.audit import audit
 from ledger.books import create_book, open_accounts
-from ledger.bulk import Bulk, BulkResult, Paths, Transfers, uuid7s
+from ledger.bulk import Batch, Bulk, BulkResult, Captures, Paths, Places, Transfers, uuid7s
 from ledger.post import post
 from tests.ledger.conftest import ACCOUNTS
 from tests.ledger.recompute import differences
@@ -33,19 +33,56 @@ def transfers(
     rows: Sequence[ROW], paths: Paths = PATHS, sources: Sequence[str] | None = None, **more: Any
 ) -> Transfers:
     """Fresh ids and, unless they are given, source keys."""
-    place = {path: number for number, path in enumerate(paths)}
-    given: dict[str, Any] = {
+    return Transfers(**(_pairs(rows, paths) | _journals(len(rows), sources) | more))
+
+
+def places(
+    rows: Sequence[ROW], paths: Paths = PATHS, sources: Sequence[str] | None = None, **more: Any
+) -> Places:
+    """The same as holds."""
+    given = (
+        _pairs(rows, paths) | _journals(len(rows), sources) | {"kind": "hold", "hold_ids": fresh(len(rows))}
+    )
+    return Places(**(given | more))
+
+
+def captures(
+    of: Places | Sequence[tuple[bytes, int]], sources: Sequence[str] | None = None, **more: Any
+) -> Captures:
+    """All of every hold, or those given, each with its amount."""
+    pairs = (
+        [(i.tobytes(), n) for i, n in zip(of.hold_ids, of.amount, strict=True)]
+        if isinstance(of, Places)
+        else of
+    )
+    ids = np.frombuffer(b"".join(id_ for id_, _ in pairs), np.uint8).reshape(-1, 16)
+    amount = np.array([amount for _, amount in pairs], np.int64)
+    given = _journals(len(pairs), sources) | {"kind": "capture", "hold_ids": ids, "amount": amount}
+    return Captures(**(given | more))
+
+
+def fresh(count: int) -> np.ndarray:
+    return uuid7s(NOW, secrets.token_bytes(10 * count))
+
+
+def _pairs(rows: Sequence[ROW], paths: Paths) -> dict[str, Any]:
+    return {
+        "paths": paths,
         "currency": "INR",
+        "debit": np.array([paths.place(debit) for _, debit, _ in rows], np.int32),
+        "credit": np.array([paths.place(credit) for credit, _, _ in rows], np.int32),
+        "amount": np.array([amount for _, _, amount in rows], np.int64),
+    }
+
+
+def _journals(count: int, sources: Sequence[str] | None) -> dict[str, Any]:
+    return {
         "kind": "transfer",
         "source_type": "test",
         "source_event": "done",
-        "source_ids": sources or [f"bulk-{next(_numbers)}" for _ in rows],
-        "ids": uuid7s(NOW, secrets.token_bytes(10 * len(rows))),
+        "source_ids": sources or [f"bulk-{next(_numbers)}" for _ in range(count)],
+        "ids": fresh(count),
     }
-    columns = [[place[credit] for credit, _, _ in rows], [place[debit] for _, debit, _ in rows]]
-    credit, debit = (np.array(column, np.int32) for column in columns)
-    amount = np.array([amount for _, _, amount in rows], np.int64)
-    return Transfers(paths=paths, debit=debit, credit=credit, amount=amount, **(given | more))
 
 
 def funding(*amounts: int, account: str = WALLET) -> Transfers:
@@ -75,7 +112,7 @@ class Desk:
     def bulk(self, connect: Callable[[], Any] | None = None, **more: Any) -> Bulk:
         return Bulk(connect or self.connect, self.book_id, clock=self.clock, **more)
 
-    async def one_by_one(self, given: Transfers, now: datetime | None = None) -> BulkResult:
+    async def one_by_one(self, given: Batch, now: datetime | None = None) -> BulkResult:
         """The reference: every row a unit, posted under the book's lock."""
         units = [given.unit(row) for row in range(len(given))]
         results = await post(self.conn, self.book_id, units, now=now or self.clock())

@@ -18,40 +18,62 @@ from ledger import errors
 from ledger import model as m
 from ledger.acts import By
 from ledger.books import change_account
-from ledger.bulk import Bulk, BulkResult, Paths, Transfers
+from ledger.bulk import Batch, Bulk, BulkResult, Paths
 from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
 from ledger.periods import close
 from ledger.post import post
-from tests.bulk.desk import Desk, funding, opened, told, transfers
+from tests.bulk.desk import Desk, captures, funding, opened, places, told, transfers
 from tests.ledger.words import ESCROW, FEES, NOW, PENDING_A, PENDING_B, WALLET
 
 ROWS = """
 SELECT p.*, j.*, b.name FROM ledger.journal j JOIN ledger.posting p ON (p.book_id, p.journal_seq) = (j.book_id, j.seq)
   JOIN ledger.book b ON b.book_id = j.book_id WHERE j.book_id = %s ORDER BY j.seq, p.line"""
+HOLDS = "SELECT * FROM ledger.hold WHERE book_id = %s ORDER BY hold_id"
 BALANCES = "SELECT * FROM ledger.balance WHERE book_id = %s ORDER BY account_id"
 
 rows = st.tuples(
     st.permutations([WALLET, ESCROW, PENDING_A, PENDING_B, FEES]), st.integers(1, 300) | st.just(10**15)
 ).map(lambda drawn: (drawn[0][0], drawn[0][1], drawn[1]))
-batches = st.lists(
-    st.lists(st.tuples(rows, st.integers(0, 40)), min_size=1, max_size=12), min_size=1, max_size=5
-)
+numbered = st.tuples(rows, st.integers(0, 40))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(batches, st.booleans())
+@st.composite
+def stories(draw: st.DrawFn) -> list[Batch]:
+    """Floors bind, source keys come again with the same and with other content, sums come near their bound; holds are
+    captured whole, in part, twice, late and without having been placed."""
+    story: list[Batch] = [funding(500, 400), funding(600, account=PENDING_A)]
+    placed: list[tuple[bytes, int]] = [(b"nobody placed it", 1)]
+    for _ in range(draw(st.integers(1, 5))):
+        chosen = draw(st.lists(numbered, min_size=1, max_size=12))
+        given, sources = [row for row, _ in chosen], [f"s{n}" for _, n in chosen]
+        match draw(st.sampled_from(["transfers", "places", "captures"])):
+            case "transfers":
+                story.append(transfers(given, sources=sources, metadata={"n": "1"}))
+            case "places":
+                expires_at = draw(st.none() | st.just(NOW) | st.just(NOW + timedelta(days=1)))
+                batch = places(given, sources=sources if draw(st.booleans()) else None, expires_at=expires_at)
+                placed += [
+                    (id_.tobytes(), int(n)) for id_, n in zip(batch.hold_ids, batch.amount, strict=True)
+                ]
+                story.append(batch)
+            case _:
+                of = draw(
+                    st.lists(st.sampled_from(placed), min_size=1, max_size=12, unique=draw(st.booleans()))
+                )
+                less = draw(st.booleans())
+                story.append(captures([(id_, max(n - less, 1)) for id_, n in of]))
+    return story
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(stories(), st.booleans())
 def test_rows_results_and_balances_are_those_of_posting_one_by_one(
-    shared_database: Database, drawn: list[list[tuple[Any, int]]], at_once: bool
+    shared_database: Database, story: list[Batch], at_once: bool
 ) -> None:
-    """Floors bind, source keys come again with the same and with other content, sums come near their bound."""
-    given = [funding(500, 400), funding(600, account=PENDING_A)]
-    given += [
-        transfers([r for r, _ in b], sources=[f"s{n}" for _, n in b], metadata={"n": "1"}) for b in drawn
-    ]
-    asyncio.run(_compare(shared_database, given, at_once=at_once))
+    asyncio.run(_compare(shared_database, story, at_once=at_once))
 
 
-async def _compare(database: Database, given: Sequence[Transfers], *, at_once: bool) -> None:
+async def _compare(database: Database, given: Sequence[Batch], *, at_once: bool) -> None:
     async with opened(database) as here, opened(database) as there:
         here.tick = there.tick = timedelta()  # the two read it more or less often
         async with here.bulk() as bulk:
@@ -69,7 +91,8 @@ async def _content(desk: Desk) -> list[dict[str, Any]]:
     for row in found:
         row["canonical"] = row["canonical"].replace(row.pop("name"), "book")
         del row["leaf_hash"]
-    return [{**row, "book_id": 0} for row in (*found, *await desk.rows(BALANCES))]
+    kept = await desk.rows(BALANCES) + await desk.rows(HOLDS)
+    return [{**row, "book_id": 0} for row in (*found, *kept)]
 
 
 @pytest.fixture
@@ -129,6 +152,95 @@ async def test_an_unknown_account_is_one_rows_refusal_and_known_once_it_is_open(
         await desk.conn.commit()
         result = await bulk.post(transfers([(WALLET, ESCROW, 1), (new, ESCROW, 1)], paths))
     assert told(result) == ([3, 4], {}, set())
+
+
+# ---------------------------------------------------------------- holds
+
+
+async def test_holds_are_placed_and_captured_while_they_are_under_way(desk: Desk, exactly: list[int]) -> None:
+    placed = places([(PENDING_A, WALLET, 60), (PENDING_B, WALLET, 40)])
+    async with desk.bulk() as bulk:
+        _, holds, taken, spent = await asyncio.gather(
+            bulk.post(funding(100)),
+            bulk.post(placed),
+            bulk.post(captures(placed)),
+            bulk.post(transfers([(WALLET, PENDING_A, 60)])),
+        )
+    assert [told(r) for r in (holds, taken, spent)] == [
+        ([2, 3], {}, set()),
+        ([4, 5], {}, set()),
+        ([6], {}, set()),
+    ]
+    assert exactly == []
+
+
+async def test_what_is_held_cannot_be_spent(desk: Desk) -> None:
+    async with desk.bulk() as bulk:
+        await bulk.post(funding(100))
+        await bulk.post(places([(PENDING_A, WALLET, 60)]))
+        result = await bulk.post(transfers([(PENDING_A, WALLET, 41), (PENDING_A, WALLET, 40)]))
+        none_left = await bulk.post(places([(PENDING_A, WALLET, 1)]))
+    assert told(result) == ([0, 3], {0: errors.InsufficientFunds(WALLET, "INR", 40, 0, 41)}, set())
+    assert told(none_left) == ([0], {0: errors.InsufficientFunds(WALLET, "INR", 0, 0, 1)}, set())
+
+
+async def test_holds_that_somebody_else_placed_are_read(desk: Desk, exactly: list[int]) -> None:
+    placed = places([(PENDING_A, ESCROW, n) for n in (1, 2, 3)])
+    await desk.one_by_one(placed)
+    async with desk.bulk() as bulk:
+        await bulk.post(funding(1))
+        assert told(await bulk.post(captures(placed))) == ([5, 6, 7], {}, set())
+    assert exactly == []
+
+
+async def test_a_capture_of_less_gives_back_the_rest(desk: Desk) -> None:
+    placed = places([(PENDING_A, WALLET, 60), (PENDING_A, WALLET, 30)])
+    (first, _), (second, _) = [(id_.tobytes(), 0) for id_ in placed.hold_ids]
+    async with desk.bulk() as bulk:
+        await bulk.post(funding(100))
+        await bulk.post(placed)
+        result = await bulk.post(captures([(first, 50), (second, 30), (first, 10), (second, 31)]))
+        spent = await bulk.post(transfers([(PENDING_A, WALLET, 20)]))
+    ended = {row: errors.HoldEnded(placed.unit(n).journals[0].hold.hold_id) for row, n in ((2, 0), (3, 1))}
+    assert told(result) == ([4, 5, 0, 0], ended, set())
+    assert told(spent) == ([6], {}, set())
+
+
+async def test_a_hold_is_captured_once_whoever_captures_it(desk: Desk) -> None:
+    placed = places([(PENDING_A, ESCROW, 5)])
+    id_ = placed.unit(0).journals[0].hold.hold_id
+    async with desk.bulk() as bulk:
+        await bulk.post(placed)
+        results = await asyncio.gather(*(bulk.post(captures(placed)) for _ in range(3)))
+        assert [told(r) for r in results[1:]] == [([0], {0: errors.HoldEnded(id_)}, set())] * 2
+        assert told(await desk.one_by_one(captures(placed))) == ([0], {0: errors.HoldEnded(id_)}, set())
+    assert results[0].seqs.tolist() == [2]
+
+
+async def test_an_expired_hold_is_not_captured(desk: Desk) -> None:
+    placed = places([(PENDING_A, ESCROW, 5)], expires_at=NOW + timedelta(minutes=1))
+    id_ = placed.unit(0).journals[0].hold.hold_id
+    async with desk.bulk() as bulk:
+        await bulk.post(placed)
+        desk.now += timedelta(minutes=1)
+        result = await bulk.post(captures(placed))
+    assert told(result) == ([0], {0: errors.HoldExpired(id_, NOW + timedelta(minutes=1))}, set())
+
+
+async def test_a_hold_id_used_twice_is_one_rows_refusal(desk: Desk) -> None:
+    placed = places([(PENDING_A, ESCROW, 5)])
+    other = places([(PENDING_A, ESCROW, 6), (PENDING_A, ESCROW, 7)])
+    id_ = placed.unit(0).journals[0].hold.hold_id
+    twice = places(
+        [(PENDING_A, ESCROW, 6), (PENDING_A, ESCROW, 7)], hold_ids=[placed.hold_ids[0], other.hold_ids[0]]
+    )
+    async with desk.bulk() as bulk:
+        await bulk.post(placed)
+        result = await bulk.post(twice)
+        async with desk.bulk() as another:  # that has not seen the first
+            again = await another.post(places([(PENDING_A, ESCROW, 8)], hold_ids=placed.hold_ids))
+    assert told(result) == ([0, 2], {0: errors.HoldExists(id_)}, set())
+    assert told(again) == ([0], {0: errors.HoldExists(id_)}, set())
 
 
 # ---------------------------------------------------------------- replays

@@ -1,4 +1,4 @@
-"""What is posted in bulk: a batch of transfers as columns, checked as a whole, and any row of it as a unit."""
+"""What is posted in bulk: batches as columns, each checked as a whole, and any row of one as a unit."""
 
 from __future__ import annotations
 
@@ -27,13 +27,17 @@ class Paths(Sequence[str]):
     Keep one for as long as you post: what is known of its accounts is found by place.
     """
 
-    __slots__ = ("__weakref__", "_paths")
+    __slots__ = ("__weakref__", "_paths", "_places")
 
     def __init__(self, paths: Sequence[str]) -> None:
         self._paths = tuple(paths)
         for path in self._paths:
             m.check_path(path, "paths")
-        m.check(len(set(self._paths)) == len(self._paths), "paths", "one path twice")
+        self._places = dict(zip(self._paths, range(len(self._paths)), strict=True))
+        m.check(len(self._places) == len(self._paths), "paths", "one path twice")
+
+    def place(self, path: str) -> int:
+        return self._places[path]
 
     def __len__(self) -> int:
         return len(self._paths)
@@ -45,57 +49,46 @@ class Paths(Sequence[str]):
         return self._paths[place]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Transfers:
-    """Journals of one posting each: row i moves ``amount[i]`` from ``paths[credit[i]]`` to ``paths[debit[i]]``.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Journals:
+    """What every kind of batch says of its journals, one a row.
 
     ``ids``: 16 bytes a row (``uuid7s``). ``source_ids``: one a row; type and event are those of all. ``description``
     and each value of ``metadata``: for all rows or one a row. ``effective_at`` as in ``ledger.model.Journal``, for all.
     Arrays are copied. What could not be a ``Journal`` cannot be a row: ``InvalidEntry`` names the first such row.
     """
 
-    paths: Paths
-    debit: NDArray[np.int32]
-    credit: NDArray[np.int32]
-    amount: NDArray[np.int64]
-    currency: str
     kind: str
     source_type: str
     source_event: str
     source_ids: Sequence[str]
     ids: NDArray[np.uint8]
+    amount: NDArray[np.int64]
     description: Text = ""
     metadata: Mapping[str, Text] = field(default_factory=lambda: MappingProxyType({}))
     effective_at: datetime | None = None
 
     def __post_init__(self) -> None:
-        m.check_currency(self.currency)
         m.check_word(self.kind, "kind")
         m.check_word(self.source_type, "source.type")
         m.check_word(self.source_event, "source.event")
-        self._check_columns()
-        self._check_source_ids()
-        self._check_texts()
-        if self.effective_at is not None:
-            object.__setattr__(self, "effective_at", m.utc(self.effective_at, "effective_at"))
-
-    def _check_columns(self) -> None:
-        places = len(self.paths)
         n = len(self.source_ids)
         m.check(0 < n <= MOST_ROWS, "source_ids", f"1 to {MOST_ROWS} rows")
-        for name, kind in (("debit", np.int32), ("credit", np.int32), ("amount", np.int64)):
-            object.__setattr__(self, name, _column(getattr(self, name), kind, n, name))
-        for name, column in (("debit", self.debit), ("credit", self.credit)):
-            _check_rows((column >= 0) & (column < places), name, "is no place in paths")
-        _check_rows(self.debit != self.credit, "credit", "both sides are the same account")
+        self._check_source_ids()
+        self._keep(ids=_uuids(self.ids, n, "ids"), amount=_column(self.amount, np.int64, n, "amount"))
         within = (self.amount > 0) & (self.amount <= m.MAX_AMOUNT)
         _check_rows(within, "amount", f"is not between 1 and {m.MAX_AMOUNT}")
-        ids = np.array(self.ids, np.uint8)
-        m.check(ids.shape == (n, 16), "ids", "16 bytes a row")
-        object.__setattr__(self, "ids", _frozen(ids))
+        self._check_texts()
+        if self.effective_at is not None:
+            self._keep(effective_at=m.utc(self.effective_at, "effective_at"))
+
+    def _keep(self, **values: object) -> None:
+        """In place of what was given, which may change."""
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     def _check_source_ids(self) -> None:
-        object.__setattr__(self, "source_ids", tuple(self.source_ids))
+        self._keep(source_ids=tuple(self.source_ids))
         given = self.source_ids
         # All at once; what fails is then looked for.
         together = "".join(given) if all(type(id_) is str for id_ in given) else " "
@@ -108,30 +101,108 @@ class Transfers:
 
     def _check_texts(self) -> None:
         n = len(self)
-        object.__setattr__(self, "description", _texts(self.description, n, "description"))
         m.check(len(self.metadata) <= 20, "metadata", "at most 20 keys")
         metadata = {key: _texts(value, n, "metadata") for key, value in sorted(self.metadata.items())}
         m.check_metadata(dict.fromkeys(metadata, ""))
-        object.__setattr__(self, "metadata", MappingProxyType(metadata))
+        self._keep(
+            description=_texts(self.description, n, "description"), metadata=MappingProxyType(metadata)
+        )
 
     def __len__(self) -> int:
         return len(self.source_ids)
 
     def unit(self, row: int) -> m.Unit:
         """The row as ``ledger.post`` takes it."""
-        posting = m.Posting(
-            self.paths[self.debit[row]], self.paths[self.credit[row]], int(self.amount[row]), self.currency
-        )
         journal = m.Journal(
             id=UUID(bytes=self.ids[row].tobytes()),
             kind=self.kind,
             source=m.Source(self.source_type, self.source_ids[row], self.source_event),
-            postings=(posting,),
+            postings=self._postings(row),
+            hold=self._hold(row),
             effective_at=self.effective_at,
             description=_of_row(self.description, row),
             metadata={key: _of_row(value, row) for key, value in self.metadata.items()},
         )
         return m.Unit((journal,))
+
+    def _postings(self, row: int) -> tuple[m.Posting, ...]:
+        return ()
+
+    def _hold(self, row: int) -> m.HoldAction | None:
+        return None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Pairs(_Journals):
+    """Row i is between ``paths[debit[i]]`` and ``paths[credit[i]]``, all in one currency."""
+
+    paths: Paths
+    debit: NDArray[np.int32]
+    credit: NDArray[np.int32]
+    currency: str
+
+    def __post_init__(self) -> None:
+        _Journals.__post_init__(self)
+        m.check_currency(self.currency)
+        for name, places in (("debit", self.debit), ("credit", self.credit)):
+            column = _column(places, np.int32, len(self), name)
+            _check_rows((column >= 0) & (column < len(self.paths)), name, "is no place in paths")
+            self._keep(**{name: column})
+        _check_rows(self.debit != self.credit, "credit", "both sides are the same account")
+
+    def _sides(self, row: int) -> tuple[str, str]:
+        return self.paths[self.debit[row]], self.paths[self.credit[row]]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Transfers(_Pairs):
+    """Journals of one posting each: row i moves ``amount[i]`` from ``paths[credit[i]]`` to ``paths[debit[i]]``."""
+
+    def _postings(self, row: int) -> tuple[m.Posting, ...]:
+        return (m.Posting(*self._sides(row), int(self.amount[row]), self.currency),)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Places(_Pairs):
+    """Holds to place: row i reserves ``amount[i]`` on its pair, as ``ledger.model.Place``; ``hold_ids`` as ``ids``.
+
+    ``expires_at`` and ``tolerance_bps`` are those of all.
+    """
+
+    hold_ids: NDArray[np.uint8]
+    expires_at: datetime | None = None
+    tolerance_bps: int = 0
+
+    def __post_init__(self) -> None:
+        _Pairs.__post_init__(self)
+        self._keep(hold_ids=_uuids(self.hold_ids, len(self), "hold_ids"))
+        m.check(type(self.tolerance_bps) is int, "tolerance_bps", "an integer")
+        m.check(0 <= self.tolerance_bps <= 10_000, "tolerance_bps", "between 0 and 10000")
+        if self.expires_at is not None:
+            self._keep(expires_at=m.utc(self.expires_at, "expires_at"))
+
+    def _hold(self, row: int) -> m.Place:
+        id_, amount = UUID(bytes=self.hold_ids[row].tobytes()), int(self.amount[row])
+        return m.Place(id_, *self._sides(row), amount, self.currency, self.expires_at, self.tolerance_bps)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Captures(_Journals):
+    """Final captures: row i takes ``amount[i]`` out of hold ``hold_ids[i]`` and books it on the hold's own pair; what
+    is left is given back. A batch stands whole where every row takes all of a hold that nothing was done to.
+    """
+
+    hold_ids: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        _Journals.__post_init__(self)
+        self._keep(hold_ids=_uuids(self.hold_ids, len(self), "hold_ids"))
+
+    def _hold(self, row: int) -> m.Capture:
+        return m.Capture(UUID(bytes=self.hold_ids[row].tobytes()), int(self.amount[row]), final=True)
+
+
+Batch = Transfers | Places | Captures
 
 
 def _of_row(text: Text, row: int) -> str:
@@ -152,6 +223,12 @@ def _column(
 
 def _is_one_ascii_word(text: str) -> bool:
     return text.isascii() and text.isprintable() and " " not in text
+
+
+def _uuids(given: ArrayLike, n: int, name: str) -> NDArray[np.uint8]:
+    ids = np.array(given, np.uint8)
+    m.check(ids.shape == (n, 16), name, "16 bytes a row")
+    return _frozen(ids)
 
 
 def _frozen(column: NDArray[Any]) -> NDArray[Any]:
