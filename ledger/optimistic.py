@@ -22,7 +22,7 @@ from ledger.model import Result, Unit
 from ledger.points import WRITER_POSTED, reach
 from ledger.post import new_version
 from ledger.state import State
-from ledger.statements import run_groups, statement_groups
+from ledger.statements import Group, run_groups, statement_groups
 from ledger.store import append, encode
 
 MOST_KNOWN = 100_000
@@ -44,6 +44,7 @@ class Batch:
     """Units with what was decided of them. ``row``: the parameters of ``append``, None if nothing stands.
 
     ``version``: the book's after it; the same as before it if nothing stands. ``follows``: as ``append`` takes it.
+    ``groups``: the callers' statements.
     """
 
     state: State
@@ -52,6 +53,10 @@ class Batch:
     rows: list[bytes] | None
     version: int
     follows: int | None
+    groups: Sequence[Group] = ()
+
+    def calls(self) -> list[wire.Call]:
+        return [group.call for group in self.groups if group.call is not None]
 
 
 def can_judge(state: State, units: Sequence[Unit]) -> bool:
@@ -97,27 +102,37 @@ async def judge(
         return Batch(state, units, decisions.results, None, expected, None)
     follows, state.before = state.before, expected
     rows = encode(state, decisions, version=new_version())
-    return Batch(state, units, decisions.results, rows, state.version, follows)
+    groups = statement_groups(units, decisions.results)
+    return Batch(state, units, decisions.results, rows, state.version, follows, groups)
 
 
-async def write(conn: AsyncConnection[Any], batch: Batch) -> None:
-    """Write and commit what stands. ``conn`` is in autocommit mode.
+async def send(conn: AsyncConnection[Any], batch: Batch) -> None:
+    """Send what stands, with those statements that run together; ``written`` waits. ``conn`` is in autocommit mode."""
+    if batch.rows is None:
+        return
+    rows = append(batch.rows, follows=batch.follows)
+    if batch.groups:
+        await wire.send_begin(conn, [rows, *batch.calls()])
+    else:
+        await wire.send_call(conn, rows)
+
+
+async def written(conn: AsyncConnection[Any], batch: Batch) -> None:
+    """Wait until what was sent is written, and committed.
 
     Raises ``psycopg.Error`` (KH036: the book is at another version) and ``StatementRefused``: nothing stands, or it is
     unknown because the connection is lost.
     """
     if batch.rows is None:
         return
-    rows = append(batch.rows, follows=batch.follows)
-    groups = statement_groups(batch.units, batch.results)
-    if not groups:
-        await wire.run(conn, rows)
+    if not batch.groups:
+        await wire.answer(conn)
         return
-    short = [group for group in groups if group.call is not None]
-    _, *answers = await wire.begin(conn, [rows, *(group.call for group in short if group.call is not None)])
-    for group, answer in zip(short, answers, strict=True):
+    sent = [group for group in batch.groups if group.call is not None]
+    _, *answers = await wire.answers_of_begin(conn, 1 + len(sent))
+    for group, answer in zip(sent, answers, strict=True):
         group.check([answer.command_tuples])
-    await run_groups(conn, [group for group in groups if group.call is None])
+    await run_groups(conn, [group for group in batch.groups if group.call is None])
     reach(WRITER_POSTED)
     await wire.commit(conn)
 

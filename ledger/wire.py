@@ -87,13 +87,13 @@ def rolled_back(conn: AsyncConnection[Any]) -> None:
     _names.pop(conn.pgconn, None)
 
 
-async def run(conn: AsyncConnection[Any], call: Call) -> PGresult:
-    """One statement, as ``execute``."""
-    return await execute(conn, await named(conn, call.sql, call.types), call.params)
+async def send_call(conn: AsyncConnection[Any], call: Call) -> None:
+    """As ``send``."""
+    await send(conn, await named(conn, call.sql, call.types), call.params)
 
 
-async def begin(conn: AsyncConnection[Any], calls: Sequence[Call]) -> list[PGresult]:
-    """Open a transaction and run ``calls`` in it, in one round trip; it stays open. Raises as ``execute`` does."""
+async def send_begin(conn: AsyncConnection[Any], calls: Sequence[Call]) -> None:
+    """Send a transaction that ``calls`` are the first of; it stays open. ``answers_of_begin`` waits for them."""
     pgconn = conn.pgconn
     names = [await named(conn, call.sql, call.types) for call in calls]
     pgconn.enter_pipeline_mode()
@@ -102,14 +102,20 @@ async def begin(conn: AsyncConnection[Any], calls: Sequence[Call]) -> list[PGres
         formats = [call.form] * len(call.params)
         pgconn.send_query_prepared(name, call.params, param_formats=formats, result_format=Format.BINARY)
     pgconn.pipeline_sync()
-    results = [await _next(pgconn) for _ in range(1 + len(calls))]
+    pgconn.flush()
+
+
+async def answers_of_begin(conn: AsyncConnection[Any], calls: int) -> list[PGresult]:
+    """What the server says of each. Raises as ``execute`` does."""
+    pgconn = conn.pgconn
+    results = [await _next(pgconn) for _ in range(1 + calls)]
     await _next(pgconn)  # that all of them were answered
     pgconn.exit_pipeline_mode()
     return [_checked(result, pgconn) for result in results][1:]
 
 
 async def commit(conn: AsyncConnection[Any]) -> None:
-    """Commit what ``begin`` opened. Raises as ``execute`` does."""
+    """Commit what ``send_begin`` opened. Raises as ``execute`` does."""
     conn.pgconn.send_query_params(b"COMMIT", None)
     await answer(conn)
 

@@ -28,7 +28,7 @@ from ledger.errors import (
     WriterClosed,
 )
 from ledger.model import Result, Unit
-from ledger.optimistic import Batch, Stale, confirm, judge, lead, write
+from ledger.optimistic import Batch, confirm, judge, lead, send, written
 from ledger.points import WRITER_COMMITTED, WRITER_POSTED, reach
 from ledger.post import post_and_know
 from ledger.state import State
@@ -189,14 +189,15 @@ class Writer:
         if state is None or not self._knows():
             return False
         try:
-            judged = await judge(
-                await self._connected(lane), state, [w.unit for w in batch], now=self._clock()
-            )
-        except (psycopg.Error, OSError):
-            await self._drop(lane)
-            judged = None
-        if judged is None or self._state is not state:
+            conn = await self._connected(lane)
+            judged = await judge(conn, state, [w.unit for w in batch], now=self._clock())
+            if judged is None or self._state is not state:
+                self._state = None
+                return False
+            await send(conn, judged)
+        except Exception:  # whatever it is, under the lock it is found out, and who is to blame
             self._state = None
+            await self._drop(lane)
             return False
         if judged.rows is not None:
             self._versions.append(judged.version)
@@ -215,13 +216,12 @@ class Writer:
     ) -> None:
         try:
             conn = await self._connected(lane)
-            await write(conn, judged)
+            await written(conn, judged)
             reach(WRITER_COMMITTED)
             if judged.rows is None and before is not None:
                 await asyncio.wait([before])
             results = await confirm(conn, judged, self._versions_from(judged.version))
-        except (Stale, StatementRefused, psycopg.Error, OSError):
-            # Whatever it is, under the lock it is found out, and who is to blame.
+        except Exception:  # as above
             self._forget(judged.state)
             await self._drop_or_roll_back(lane)
             self._spoiled.append(batch)
