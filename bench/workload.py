@@ -15,7 +15,7 @@ from psycopg import AsyncConnection
 from bench.pairs import ACCOUNTS, CURRENCY, FUNDS, HOT_SHARE, METADATA, Pairs, wallet
 from ledger import model as m
 from ledger.books import create_book, find_book, open_accounts
-from ledger.bulk import RANDOM_BYTES, Paths, Transfers, uuid7s
+from ledger.bulk import RANDOM_BYTES, Captures, Paths, Places, Transfers, uuid7s
 from ledger.post import post
 
 ESCROW = "Assets:Bank:Meridian:Escrow"
@@ -65,7 +65,7 @@ class Units:
 
 
 class Columns:
-    """Transfers of a load as columns: ``Pairs``, drawn by the batch."""
+    """A load as columns: ``Pairs``, drawn by the batch; ids and source keys are new each time."""
 
     def __init__(
         self, seed: int, clock: Callable[[], datetime], *, hot: bool, accounts: int = ACCOUNTS
@@ -78,22 +78,32 @@ class Columns:
         self._paid = 0
 
     def transfers(self, size: int) -> Transfers:
-        payer, payee = self._pairs(size)
-        ids = uuid7s(self._clock(), os.urandom(RANDOM_BYTES * size))
+        return Transfers(kind="transfer", **self._journals(size), **self._between(size))
+
+    def holds(self, size: int) -> tuple[Places, Captures]:
+        """Holds, and the final capture of each in full."""
+        holds = Places(kind="hold", hold_ids=self._ids(size), **self._journals(size), **self._between(size))
+        captured = {"hold_ids": holds.hold_ids, "amount": holds.amount}
+        return holds, Captures(kind="capture", **captured, **self._journals(size))
+
+    def _journals(self, size: int) -> dict[str, Any]:
+        ids = self._ids(size)
         digits = ids.tobytes().hex()
-        return Transfers(
-            paths=self._paths,
-            debit=payer,
-            credit=payee,
-            amount=self._random.integers(1, 1001, size),
-            currency=CURRENCY,
-            kind="transfer",
-            source_type="bench",
-            source_event="done",
-            source_ids=[digits[at : at + 32] for at in range(0, 32 * size, 32)],
-            ids=ids,
-            metadata=METADATA,
-        )
+        return {
+            "source_type": "bench",
+            "source_event": "done",
+            "source_ids": [digits[at : at + 32] for at in range(0, 32 * size, 32)],
+            "ids": ids,
+            "metadata": METADATA,
+        }
+
+    def _ids(self, size: int) -> NDArray[np.uint8]:
+        return uuid7s(self._clock(), os.urandom(RANDOM_BYTES * size))
+
+    def _between(self, size: int) -> dict[str, Any]:
+        payer, payee = self._pairs(size)
+        amount = self._random.integers(1, 1001, size)
+        return {"paths": self._paths, "debit": payer, "credit": payee, "amount": amount, "currency": CURRENCY}
 
     def _pairs(self, size: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         first = self._random.integers(1, self._accounts, size)

@@ -24,7 +24,7 @@ from bench.pairs import LOADS, Pairs
 from bench.worker import Run, Sample, batches, closed_loop, serve
 from bench.workload import Columns, Units, must_stand, open_book
 from ledger import model as m
-from ledger.bulk import Bulk, BulkResult, Transfers
+from ledger.bulk import Batch, Bulk, BulkResult
 from ledger.ids import Ids
 from ledger.post import post
 from ledger.writer import Writer
@@ -98,31 +98,43 @@ async def _post(conn: AsyncConnection[Any], book_id: int, work: Batches) -> None
         await conn.commit()
 
 
-async def _in_flight(bulk: Bulk, build: Callable[[int], Transfers], size: int, seconds: float) -> Sample:
-    """Batch after batch, ``IN_FLIGHT`` of them under way: the next is built while they are."""
+async def _in_flight(
+    bulk: Bulk, build: Callable[[int], Sequence[Batch]], size: int, seconds: float
+) -> Sample:
+    """Batch after batch, ``IN_FLIGHT`` of them under way: the next is built while they are.
+
+    What is built together counts once.
+    """
     sample = Sample()
     posting: deque[asyncio.Task[BulkResult]] = deque()
     start = time.perf_counter()
-    while time.perf_counter() < start + seconds or not posting:
-        posting.append(asyncio.create_task(bulk.post(build(size))))
-        await asyncio.sleep(0)  # let it be encoded
-        if len(posting) == IN_FLIGHT:
-            sample.done += _all_stand(await posting.popleft())
+    while time.perf_counter() < start + seconds or not sample.done:
+        for batch in build(size):
+            posting.append(asyncio.create_task(bulk.post(batch)))
+            await asyncio.sleep(0)  # let it be encoded
+            if len(posting) == IN_FLIGHT:
+                _all_stand(await posting.popleft())
+        sample.done += size
     for task in posting:
-        sample.done += _all_stand(await task)
+        _all_stand(await task)
     sample.seconds = time.perf_counter() - start
     return sample
 
 
-def _all_stand(result: BulkResult) -> int:
-    """How many; a refusal would make the figures a lie."""
+def _all_stand(result: BulkResult) -> None:
+    """A refusal would make the figures a lie."""
     if result.refused or result.replayed:
-        raise RuntimeError(f"a benchmark's transfers did not stand: {result}")
-    return len(result.seqs)
+        raise RuntimeError(f"a benchmark's batch did not stand: {result}")
 
 
 def _bulk_runs(bulk: Bulk, columns: Columns, load: str) -> dict[str, Run]:
-    return {f"bulk/{load}/{size}": partial(_in_flight, bulk, columns.transfers, size) for size in BATCHES}
+    def transfers(size: int) -> Sequence[Batch]:
+        return (columns.transfers(size),)
+
+    runs = {f"bulk/{load}/{size}": partial(_in_flight, bulk, transfers, size) for size in BATCHES}
+    for size in BATCHES[1:]:
+        runs[f"bulk-hold+capture/{load}/{size}"] = partial(_in_flight, bulk, columns.holds, size)
+    return runs
 
 
 def _unit_runs(
@@ -131,16 +143,7 @@ def _unit_runs(
     def payments(size: int) -> Batches:
         return [[units.payment() for _ in range(size)]]
 
-    def pairs(size: int) -> Batches:
-        places, captures = zip(*(units.place() for _ in range(size)), strict=True)
-        return places, captures
-
-    def case(build: Callable[[int], Batches], size: int) -> Run:
-        return partial(batches, run, partial(build, size), size)
-
-    runs = {f"bulk-hold+capture/{load}/{size}": case(pairs, size) for size in BATCHES[1:]}
-    runs[f"bulk-payment+fee/{load}/1000"] = case(payments, 1000)
-    return runs
+    return {f"bulk-payment+fee/{load}/1000": partial(batches, run, partial(payments, 1000), 1000)}
 
 
 if __name__ == "__main__":
