@@ -103,8 +103,8 @@ class Reads:
                     self._hang_up()
                 )  # lost since the last read, perhaps long ago: reading again does no harm
         conn = self._conn = await self._connect()
-        # Planned once: a plan for the values at hand would be the same, and take longer than to read.
-        await conn.execute("SET plan_cache_mode = force_generic_plan")
+        # Planned once, by key even where a table is short still: planning each time would take longer than to read.
+        await conn.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
         await wire.prepare(conn, _NAME, read.FIGURES.encode(), [_TEXT] * len(values))
         return await _value(conn, values)
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -100,6 +102,45 @@ async def test_an_account_that_somebody_else_opened_under_a_merchants_name_is_no
     await api.open(m.NewAccount(AVAILABLE.format(merchant.owner), "USD", owner="mer_other"))
     answer = await (await api.caller(merchant)).get("/v1/balance")
     assert [entry["currency"] for entry in answer.json()["data"]] == ["INR"]
+
+
+async def rows_read(api: Api, ask: Callable[[], Awaitable[Any]]) -> int:
+    """Of accounts and balances, through any index or none."""
+    await asyncio.sleep(
+        1.1
+    )  # a session tells what it has read at the end of a statement, once a second at most
+    await ask()
+    with psycopg.connect(api.database.admin_dsn, autocommit=True) as admin:
+        found = admin.execute(
+            "SELECT sum(seq_tup_read + coalesce(idx_tup_fetch, 0))::bigint FROM pg_stat_user_tables"
+            " WHERE relname IN ('account', 'balance')"
+        ).fetchone()
+    assert found
+    return found[0]
+
+
+@pytest.mark.parametrize("analysed", [False, True])
+async def test_a_plan_made_in_a_young_book_reads_by_key_when_it_has_grown(api: Api, analysed: bool) -> None:
+    """The statement stays prepared: planned without statistics, or by those of a few rows, and none come later."""
+    with psycopg.connect(api.database.admin_dsn, autocommit=True) as admin:
+        admin.execute("ALTER TABLE ledger.account SET (autovacuum_enabled = off)")
+        admin.execute("ALTER TABLE ledger.balance SET (autovacuum_enabled = off)")
+    merchant = await api.merchant()
+    caller = await api.caller(merchant)
+    ask = partial(caller.get, "/v1/balance")
+    if analysed:
+        with psycopg.connect(api.database.admin_dsn, autocommit=True) as admin:
+            admin.execute("ANALYZE ledger.account, ledger.balance")
+    await ask()
+    wallets = [
+        m.NewAccount(f"Liabilities:Customer:c{n}:Wallet", "INR", owner=merchant.owner) for n in range(3000)
+    ]
+    await api.open(*wallets)
+    before = await rows_read(api, ask)
+    for _ in range(9):
+        await ask()
+    read = await rows_read(api, ask) - before
+    assert 10 * 20 <= read <= 10 * 20 + 50  # ten accounts a request, each with its balance
 
 
 async def test_a_connection_lost_between_two_reads_is_nobodys_trouble(api: Api) -> None:
