@@ -2,7 +2,7 @@
 -- batches may be written side by side, then takes the book by compare-and-set on its version, and derives balances
 -- and holds as the triggers of 0001 do for rows that are inserted by hand (ADR 34).
 --
--- KH036 book at another version
+-- KH036 book at another version   KH037 snapshot from before the book's lock
 
 -- Changes with every write of the book's row: journals, facts, limits, closes, accounts. Whoever knows the book as of a
 -- version knows it still while the version is the same. ledger.append sets the one that its caller names, a random number,
@@ -11,7 +11,7 @@ ALTER TABLE ledger.book ADD COLUMN version bigint NOT NULL DEFAULT 0;
 
 CREATE FUNCTION ledger.book_versioned() RETURNS trigger LANGUAGE plpgsql
 AS $$ BEGIN
-  NEW.version := OLD.version + 1;
+  NEW.version := (OLD.version & 4611686018427387903) + 1;   -- also after the highest that there is
   RETURN NEW;
 END $$;
 CREATE TRIGGER book_versioned BEFORE UPDATE ON ledger.book FOR EACH ROW
@@ -28,14 +28,26 @@ DROP TRIGGER journal_appended ON ledger.journal;
 CREATE TRIGGER journal_appended AFTER INSERT ON ledger.journal REFERENCING NEW TABLE AS added FOR EACH STATEMENT
   WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.journal_appended();
 
+-- A posting that is committed above the head while a journal is written, and that its snapshot does not show, would be below
+-- the head and in no count once the journal stands. So each statement needs a snapshot of its own, whichever way journals come.
+CREATE FUNCTION ledger.isolation_refused() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ BEGIN
+  PERFORM ledger.refuse('KH037', format('journals are written in READ COMMITTED, not in %s', upper(current_setting('transaction_isolation'))));
+  RETURN NULL;
+END $$;
+CREATE TRIGGER isolation_refused BEFORE INSERT ON ledger.journal FOR EACH STATEMENT
+  WHEN (current_setting('transaction_isolation') <> 'read committed') EXECUTE FUNCTION ledger.isolation_refused();
+
 -- Posts the journals first, first + 1, … and their postings (ledger.decide made both), and the holds that they place, to the book at
--- version expected, which is at version next then. An array with one element stands for one on every journal;
--- effective_ats, reversed and lines may be empty: effective when recorded, reversing nothing, one line each.
+-- version expected, which is at version next then. An array has one element for each
+-- journal, or for each hold; kinds, source_types and source_events may have one for all, and effective_ats, reversed and lines
+-- may be empty: effective when recorded, reversing nothing, one line each.
 -- Rows first, the book's lock second: no reader sees one without the other, and a batch whose book is at another version
 -- by then, or taken, is refused whole (KH036, 55P03): with its rows written it must not wait for somebody who may wait
 -- for those. A batch may be sent before the one it follows is committed: while that one is under way, by its lock on its own
--- version, this one waits for it; follows: the version that that one expected, for the case that its session begins later. Look-ups cost the planner nothing here, so each is by key, in an empty book too (ADR 13),
--- and one plan a session is enough.
+-- version, this one waits for it; follows: the version that that one expected, for the case that its session begins later. It
+-- waits neither for ever nor where the book is at that version already: such a lock may be taken by anybody.
+-- Look-ups cost the planner nothing here, so each is by key, in an empty book too (ADR 13), and one plan a session is enough.
 CREATE FUNCTION ledger.append(
   of_book integer, expected bigint, next bigint, first bigint, at timestamptz, postings ledger.posting[],
   ids uuid[], effective_ats timestamptz[], reversed bigint[], lines smallint[], kinds text[],
@@ -43,7 +55,7 @@ CREATE FUNCTION ledger.append(
   hold_ids uuid[], hold_debits integer[], hold_credits integer[], tolerances integer[], expiries timestamptz[],
   follows bigint DEFAULT NULL)
 RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
-SET lock_timeout = 0 SET jit = off SET plan_cache_mode = force_generic_plan SET work_mem = '64MB' SET random_page_cost = 0
+SET lock_timeout = '5s' SET jit = off SET plan_cache_mode = force_generic_plan SET work_mem = '64MB' SET random_page_cost = 0
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET enable_material = off SET enable_bitmapscan = off
 AS $$ DECLARE
   n bigint := cardinality(ids);
@@ -60,6 +72,13 @@ BEGIN
                source_events, leaf_hashes, canonicals, hold_ids, hold_debits, hold_credits, tolerances, expiries) > 0 THEN
     PERFORM ledger.refuse('KH019', 'a batch needs all its columns, empty ones too');
   END IF;
+  IF cardinality(source_ids) <> n OR cardinality(leaf_hashes) <> n OR cardinality(canonicals) <> n
+     OR cardinality(effective_ats) NOT IN (0, n) OR cardinality(reversed) NOT IN (0, n) OR cardinality(lines) NOT IN (0, n)
+     OR cardinality(kinds) NOT IN (1, n) OR cardinality(source_types) NOT IN (1, n) OR cardinality(source_events) NOT IN (1, n)
+     OR cardinality(hold_debits) <> cardinality(hold_ids) OR cardinality(hold_credits) <> cardinality(hold_ids)
+     OR cardinality(tolerances) <> cardinality(hold_ids) OR cardinality(expiries) <> cardinality(hold_ids) THEN
+    PERFORM ledger.refuse('KH019', format('a batch of %s journals needs as many of each column', n));
+  END IF;
   -- Conditions and assignments rather than statements wherever they do: a statement costs a batch of one ten times as much.
   IF NOT pg_try_advisory_xact_lock(of_book, (next & 2147483647)::integer) THEN
     PERFORM ledger.refuse('KH036', format('version %s of book %s is being written', next, of_book));
@@ -68,7 +87,7 @@ BEGIN
     INSERT INTO ledger.hold (book_id, hold_id, debit_account, credit_account, tolerance_bps, expires_at)
     SELECT of_book, h.* FROM unnest(hold_ids, hold_debits, hold_credits, tolerances, expiries) AS h;
   END IF;
-  INSERT INTO ledger.posting SELECT * FROM unnest(postings);
+  INSERT INTO ledger.posting SELECT * FROM unnest(postings) AS p WHERE p.book_id = of_book AND p.journal_seq BETWEEN first AND last;
   GET DIAGNOSTICS written = ROW_COUNT;
   -- As a select of sets side by side, not as a join of them: those would be stored first.
   INSERT INTO ledger.journal (book_id, seq, id, effective_at, recorded_at, reverses, lines, kind, source_type, source_id,
@@ -81,10 +100,14 @@ BEGIN
                  unnest(leaf_hashes) AS leaf_hash, unnest(canonicals) AS canonical) AS j;
   FOR try IN 0 .. 7 LOOP
     -- Let go at once: where the one before has yet to begin, this must not keep it from its lock.
-    IF NOT pg_try_advisory_lock_shared(of_book, (expected & 2147483647)::integer) THEN
+    held := pg_try_advisory_lock_shared(of_book, (expected & 2147483647)::integer);
+    IF NOT held AND NOT EXISTS (SELECT FROM ledger.book WHERE book_id = of_book AND version = expected) THEN
       PERFORM pg_advisory_lock_shared(of_book, (expected & 2147483647)::integer);
+      held := true;
     END IF;
-    held := pg_advisory_unlock_shared(of_book, (expected & 2147483647)::integer);
+    IF held THEN
+      held := pg_advisory_unlock_shared(of_book, (expected & 2147483647)::integer);
+    END IF;
     patience := set_config('lock_timeout', '1', true);
     UPDATE ledger.book SET recorded_at = at, head = last, version = next
      WHERE book_id = of_book AND version = expected AND head = first - 1 AND recorded_at <= at
@@ -92,23 +115,24 @@ BEGIN
     taken := FOUND;
     EXIT WHEN taken OR NOT EXISTS (
       SELECT FROM ledger.book WHERE book_id = of_book AND version IN (follows, expected));
-    patience := set_config('lock_timeout', '0', true);
+    patience := set_config('lock_timeout', '5s', true);
     PERFORM pg_sleep(least(0.001 * 2 ^ try, 0.016));
   END LOOP;
   IF NOT taken THEN
     PERFORM ledger.refuse('KH036', format('book %s is not at version %s with journal %s as its last', of_book, expected, first - 1));
   END IF;
   IF cardinality(effective_ats) > 0 THEN
-    SELECT min(e) INTO earliest FROM unnest(effective_ats) AS e;
+    SELECT min(coalesce(e, at)) INTO earliest FROM unnest(effective_ats) AS e;
   END IF;
   IF (earliest AT TIME ZONE 'UTC')::date <= closed THEN
     PERFORM ledger.refuse('KH002', format('book %s is closed through %s', of_book, closed));
   END IF;
   a := ledger.apply_balances(of_book, first, last);
   IF cardinality(lines) > 0 THEN
-    SELECT sum(l), min(l) INTO stated, fewest FROM unnest(lines) AS l;
+    SELECT sum(coalesce(l, 1)), min(coalesce(l, 1)) INTO stated, fewest FROM unnest(lines) AS l;
   END IF;
-  -- As many postings as stated in all, all of them these, and no journal with one too many: then none lacks one.
+  -- As many postings as stated in all, all of them written here and all that are given, and no journal with one too many:
+  -- then none lacks one.
   extra := false;
   IF a.last_line > fewest THEN
     extra := EXISTS (
@@ -116,7 +140,7 @@ BEGIN
         SELECT FROM ledger.posting p WHERE p.book_id = of_book AND p.journal_seq = j.seq AND p.line > j.lines LIMIT 1) AS one
        WHERE j.book_id = of_book AND j.seq BETWEEN first AND last);
   END IF;
-  IF a.postings <> stated OR written <> stated OR extra THEN
+  IF a.postings <> stated OR written <> stated OR cardinality(postings) <> stated OR extra THEN
     PERFORM ledger.refuse('KH003', format('book %s: journals %s to %s do not have the postings they state', of_book, first, last));
   END IF;
   IF a.of_holds > 0 THEN
@@ -139,7 +163,7 @@ CREATE POLICY everyone_to_post ON ledger.balance TO khata_poster USING (true);
 CREATE POLICY everyone_to_post ON ledger.hold TO khata_poster USING (true);
 GRANT EXECUTE ON FUNCTION ledger.refuse, ledger.broken, ledger.plan_for, ledger.total, ledger.follows, ledger.legs, ledger.explain_balances,
   ledger.apply_balances, ledger.apply_holds, ledger.apply_limits, ledger.limits_in_force TO khata_poster;
-REVOKE ALL ON FUNCTION ledger.append, ledger.book_versioned FROM PUBLIC;
+REVOKE ALL ON FUNCTION ledger.append, ledger.book_versioned, ledger.isolation_refused FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ledger.append TO khata_app;
 GRANT CREATE ON SCHEMA ledger TO khata_poster;   -- an owner of functions needs it for a moment
 ALTER FUNCTION ledger.append OWNER TO khata_poster;

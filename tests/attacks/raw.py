@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import itertools
+import json
+import secrets
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -36,16 +39,97 @@ class Leg(NamedTuple):
 
 @dataclass
 class Forged:
-    """Rows to insert, postings first, as the ledger itself would. Change one before ``insert``."""
+    """Rows of journals with their postings and new holds, as the ledger itself would write them. Change one, then try
+    both ways in: by hand (``insert``), and through ``ledger.append``, to a book at ``version``."""
 
     journals: list[Row] = field(default_factory=list)
     postings: list[Row] = field(default_factory=list)
+    holds: list[Row] = field(default_factory=list)
+    version: int = 0
 
     async def insert(self, conn: AsyncConnection[Any]) -> None:
-        """In one transaction, committed."""
-        await insert_rows(conn, "posting", self.postings)
-        await insert_rows(conn, "journal", self.journals)
+        """By hand, postings first, in one transaction, committed."""
+        await self.insert_only(conn)
         await conn.commit()
+
+    async def insert_only(self, conn: AsyncConnection[Any]) -> None:
+        for table, rows in (("hold", self.holds), ("posting", self.postings), ("journal", self.journals)):
+            await insert_rows(conn, table, rows)
+
+    async def append(self, conn: AsyncConnection[Any], **changed: Any) -> None:
+        """Through ``ledger.append``, committed. ``changed``: arguments to be other than the rows make them."""
+        await call_append(conn, self.arguments() | changed)
+        await conn.commit()
+
+    def arguments(self) -> dict[str, Any]:
+        """Of ``ledger.append``; the numbers, book and time of all journals are those of the first."""
+        first = self.journals[0]
+
+        def of_journals(name: str) -> list[Any]:
+            return [row.get(name) for row in self.journals]
+
+        def of_holds(name: str) -> list[Any]:
+            return [row.get(name) for row in self.holds]
+
+        return {
+            "of_book": first["book_id"], "expected": self.version, "next": secrets.randbits(62),
+            "first": first["seq"], "at": first["recorded_at"], "postings": self.postings,
+            "ids": of_journals("id"), "effective_ats": of_journals("effective_at"),
+            "reversed": of_journals("reverses"), "lines": of_journals("lines"), "kinds": of_journals("kind"),
+            "source_types": of_journals("source_type"), "source_ids": of_journals("source_id"),
+            "source_events": of_journals("source_event"), "leaf_hashes": of_journals("leaf_hash"),
+            "canonicals": of_journals("canonical"), "hold_ids": of_holds("hold_id"),
+            "hold_debits": of_holds("debit_account"), "hold_credits": of_holds("credit_account"),
+            "tolerances": of_holds("tolerance_bps"), "expiries": of_holds("expires_at"),
+        }  # fmt: skip
+
+
+# By the names of the catalogue: a caller may have types of its own.
+_INT2, _INT4, _INT8, _TEXT = "pg_catalog.int2", "pg_catalog.int4", "pg_catalog.int8", "pg_catalog.text"
+_TIME, _UUID, _BYTEA = "pg_catalog.timestamptz", "pg_catalog.uuid", "pg_catalog.bytea"
+APPEND = {
+    "of_book": _INT4, "expected": _INT8, "next": _INT8, "first": _INT8, "at": _TIME,
+    "postings": "ledger.posting[]", "ids": f"{_UUID}[]", "effective_ats": f"{_TIME}[]",
+    "reversed": f"{_INT8}[]", "lines": f"{_INT2}[]", "kinds": f"{_TEXT}[]", "source_types": f"{_TEXT}[]",
+    "source_ids": f"{_TEXT}[]", "source_events": f"{_TEXT}[]", "leaf_hashes": f"{_BYTEA}[]",
+    "canonicals": f"{_TEXT}[]", "hold_ids": f"{_UUID}[]", "hold_debits": f"{_INT4}[]",
+    "hold_credits": f"{_INT4}[]", "tolerances": f"{_INT4}[]", "expiries": f"{_TIME}[]",
+}  # fmt: skip
+# Postings come as JSON, one object a row by column name, or null.
+POSTINGS = """
+coalesce((SELECT array_agg(CASE jsonb_typeof(e) WHEN 'object' THEN jsonb_populate_record(NULL::ledger.posting, e) END
+                           ORDER BY n)
+            FROM jsonb_array_elements(%s::pg_catalog.jsonb) WITH ORDINALITY AS p(e, n)), '{}')"""
+
+
+async def call_append(conn: AsyncConnection[Any], arguments: Mapping[str, Any]) -> None:
+    """``SELECT ledger.append(…)``. Lists are arrays; a string is what PostgreSQL reads as one, whatever its form."""
+    words: list[str] = []
+    values: list[Any] = []
+    for name, type_ in APPEND.items():
+        value = arguments[name]
+        if name == "postings" and isinstance(value, list):
+            words.append(POSTINGS)
+            values.append(json.dumps(value, default=str))
+        elif isinstance(value, list):
+            words.append(f"%s::pg_catalog.text[]::{type_}")
+            values.append([_text(each) for each in value])  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
+        else:
+            words.append(f"%s::{type_}")
+            values.append(value)
+    await conn.execute(f"SELECT ledger.append({', '.join(words)})".encode(), values)
+
+
+def _text(value: Any) -> str | None:
+    match value:
+        case None:
+            return None
+        case bytes():
+            return f"\\x{value.hex()}"
+        case datetime():
+            return value.isoformat()
+        case _:
+            return str(value)
 
 
 async def insert_rows(conn: AsyncConnection[Any], table: str, rows: Sequence[Row]) -> None:
@@ -72,7 +156,7 @@ async def forge(conn: AsyncConnection[Any], book_id: int, *journals: Sequence[Le
     )
     balances = {(row["path"], row["currency"]): row for row in await cursor.fetchall()}
     await conn.rollback()
-    forged = Forged()
+    forged = Forged(version=book["version"])
     for seq, legs in enumerate(journals, start=book["head"] + 1):
         for line, leg in enumerate(legs, start=1):
             debit, credit = balances[leg.debit, leg.currency], balances[leg.credit, leg.currency]
@@ -128,7 +212,27 @@ def refused(state: str, words: str = "", role: str = "khata_app") -> Generator[N
     tally.count(state, role)
 
 
+async def is_refused(
+    conn: AsyncConnection[Any], forged: Forged, state: str, words: str = "", *, appended: str | None = None
+) -> None:
+    """Neither way in takes these rows; ``appended``: the SQLSTATE of ``ledger.append`` where it is another."""
+    with refused(state, words):
+        await forged.insert(conn)
+    await conn.rollback()
+    with refused(appended or state, "" if appended else words):
+        await forged.append(conn)
+    await conn.rollback()
+
+
+async def is_taken(conn: AsyncConnection[Any], forged: Forged) -> None:
+    """Both ways in take these rows. They stand once: those that are inserted by hand are rolled back."""
+    await forged.insert_only(conn)
+    await conn.rollback()
+    await forged.append(conn)
+
+
 # Ours (migrations/sql/0001_ledger.sql, the list at ledger.refuse).
 VALUE, POSTING, HOLD, ARGUMENT = "KH014", "KH015", "KH016", "KH019"
+POSTINGS_STATED, OTHER_VERSION = "KH003", "KH036"
 # PostgreSQL's own, raised before any rule of ours is asked (docs/attacks.md).
 NOT_NULL, UNIQUE, NO_PRIVILEGE = "23502", "23505", "42501"
