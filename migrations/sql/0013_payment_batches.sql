@@ -64,39 +64,53 @@ CREATE FUNCTION gateway.change_payments(changes jsonb) RETURNS SETOF boolean
 LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp SET plan_cache_mode = force_generic_plan
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
 AS $$ DECLARE
-  r record;
+  payments bigint;
+  attempts bigint;
+  operations bigint;
 BEGIN
-  -- One by one: a join of a few rows with a young table would be planned to read all of that table.
-  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].payment[*]')) AS x (
-             id uuid, was_version bigint, was_status text, status text, ended text, authorized bigint,
-             capturing bigint, captured bigint, voiding bigint, voided bigint, refunding bigint, refunded bigint,
-             unknown_since timestamptz, next_check_at timestamptz, updated_at timestamptz, version bigint) LOOP
-    UPDATE gateway.payment
-       SET status = r.status, ended = r.ended, authorized = r.authorized, capturing = r.capturing,
-           captured = r.captured, voiding = r.voiding, voided = r.voided, refunding = r.refunding,
-           refunded = r.refunded, unknown_since = r.unknown_since, next_check_at = r.next_check_at,
-           updated_at = r.updated_at, version = r.version
-     WHERE id = r.id AND version = r.was_version AND status = r.was_status;
-    IF FOUND THEN RETURN NEXT true; END IF;
-  END LOOP;
-  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].attempt[*]')) AS x (
-             id uuid, was_state text, state text, hold_expires_at timestamptz, expired_at timestamptz) LOOP
-    UPDATE gateway.attempt SET state = r.state, hold_expires_at = r.hold_expires_at, expired_at = r.expired_at
-     WHERE id = r.id AND state = r.was_state;
-    IF FOUND THEN RETURN NEXT true; END IF;
-  END LOOP;
-  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].operation[*]')) AS x (
-             id uuid, was_state text, state text, authorization_code text, response_code text, reason text,
-             retryable boolean, conflicted boolean, fee bigint, tax bigint, tries integer,
-             unknown_since timestamptz, next_check_at timestamptz, review boolean, ended_at timestamptz) LOOP
-    UPDATE gateway.operation
-       SET state = r.state, authorization_code = r.authorization_code, response_code = r.response_code,
-           reason = r.reason, retryable = r.retryable, conflicted = r.conflicted, fee = r.fee, tax = r.tax,
-           tries = r.tries, unknown_since = r.unknown_since, next_check_at = r.next_check_at, review = r.review,
-           ended_at = r.ended_at
-     WHERE id = r.id AND state = r.was_state;
-    IF FOUND THEN RETURN NEXT true; END IF;
-  END LOOP;
+  -- Rows are found one by one (OFFSET 0) and changed together. Joined at once, a few rows with a young table would be
+  -- planned to read all of that table; changed one by one, each would have the table's checks prepared anew. What
+  -- somebody else changes meanwhile is not where it was found, and is not changed: its version or state is another.
+  UPDATE gateway.payment AS t
+     SET status = r.status, ended = r.ended, authorized = r.authorized, capturing = r.capturing,
+         captured = r.captured, voiding = r.voiding, voided = r.voided, refunding = r.refunding,
+         refunded = r.refunded, unknown_since = r.unknown_since, next_check_at = r.next_check_at,
+         updated_at = r.updated_at, version = r.version
+    FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].payment[*]')) AS r (
+           id uuid, was_version bigint, was_status text, status text, ended text, authorized bigint,
+           capturing bigint, captured bigint, voiding bigint, voided bigint, refunding bigint, refunded bigint,
+           unknown_since timestamptz, next_check_at timestamptz, updated_at timestamptz, version bigint)
+   CROSS JOIN LATERAL (
+     SELECT p.ctid AS place FROM gateway.payment p
+      WHERE p.id = r.id AND p.version = r.was_version AND p.status = r.was_status OFFSET 0) AS found
+   WHERE t.ctid = found.place;
+  GET DIAGNOSTICS payments = ROW_COUNT;
+
+  UPDATE gateway.attempt AS t
+     SET state = r.state, hold_expires_at = r.hold_expires_at, expired_at = r.expired_at
+    FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].attempt[*]')) AS r (
+           id uuid, was_state text, state text, hold_expires_at timestamptz, expired_at timestamptz)
+   CROSS JOIN LATERAL (
+     SELECT p.ctid AS place FROM gateway.attempt p WHERE p.id = r.id AND p.state = r.was_state OFFSET 0) AS found
+   WHERE t.ctid = found.place;
+  GET DIAGNOSTICS attempts = ROW_COUNT;
+
+  -- Recovery, which does not lock the payment, may be claiming them: that changes no state, and is waited for here.
+  PERFORM FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].operation[*]')) AS r (id uuid)
+    CROSS JOIN LATERAL (SELECT FROM gateway.operation p WHERE p.id = r.id FOR NO KEY UPDATE) AS locked;
+  UPDATE gateway.operation AS t
+     SET state = r.state, authorization_code = r.authorization_code, response_code = r.response_code,
+         reason = r.reason, retryable = r.retryable, conflicted = r.conflicted, fee = r.fee, tax = r.tax,
+         tries = r.tries, unknown_since = r.unknown_since, next_check_at = r.next_check_at, review = r.review,
+         ended_at = r.ended_at
+    FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].operation[*]')) AS r (
+           id uuid, was_state text, state text, authorization_code text, response_code text, reason text,
+           retryable boolean, conflicted boolean, fee bigint, tax bigint, tries integer,
+           unknown_since timestamptz, next_check_at timestamptz, review boolean, ended_at timestamptz)
+   CROSS JOIN LATERAL (
+     SELECT p.ctid AS place FROM gateway.operation p WHERE p.id = r.id AND p.state = r.was_state OFFSET 0) AS found
+   WHERE t.ctid = found.place;
+  GET DIAGNOSTICS operations = ROW_COUNT;
 
   INSERT INTO gateway.attempt SELECT * FROM jsonb_populate_recordset(
     NULL::gateway.attempt, jsonb_path_query_array(changes, '$[*].new_attempt[*]'));
@@ -109,11 +123,15 @@ BEGIN
   INSERT INTO gateway.event SELECT * FROM jsonb_populate_recordset(
     NULL::gateway.event, jsonb_path_query_array(changes, '$[*].event[*]'));
   -- Not counted: a retry after the lease may have answered first, and then that answer stays.
-  FOR r IN SELECT * FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].answer[*]')) AS x (
-             merchant_id uuid, route text, key text, status integer, body bytea) LOOP
-    UPDATE gateway.idempotency AS t SET status = r.status, body = r.body
-     WHERE t.merchant_id = r.merchant_id AND t.route = r.route AND t.key = r.key AND t.status IS NULL;
-  END LOOP;
+  UPDATE gateway.idempotency AS t SET status = r.status, body = r.body
+    FROM jsonb_to_recordset(jsonb_path_query_array(changes, '$[*].answer[*]')) AS r (
+           merchant_id uuid, route text, key text, status integer, body bytea)
+   CROSS JOIN LATERAL (
+     SELECT p.ctid AS place FROM gateway.idempotency p
+      WHERE p.merchant_id = r.merchant_id AND p.route = r.route AND p.key = r.key AND p.status IS NULL
+     OFFSET 0) AS found
+   WHERE t.ctid = found.place;
+  RETURN QUERY SELECT true FROM generate_series(1, payments + attempts + operations);
 END $$;
 
 REVOKE ALL ON FUNCTION gateway.open_payments(jsonb), gateway.change_payments(jsonb) FROM PUBLIC;

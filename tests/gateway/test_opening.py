@@ -11,6 +11,7 @@ import orjson
 import psycopg
 import pytest
 
+from banks.card.rail import CardRail
 from banks.references import Numbers
 from gateway import idempotency, payments, store
 from gateway.errors import CardInvalid, CurrencyUnknown, IdempotencyInFlight, IdempotencyMismatch
@@ -22,6 +23,7 @@ from gateway.payments import NewPayment
 from gateway.states import PaymentStatus
 from gateway.store import hexed
 from gateway.terms import terms_of
+from tests.gateway.test_recovery import Died, recover
 from tests.gateway.world import GOOD, Clock, World, card, idem
 
 NEW = NewPayment(100_000, "INR")
@@ -90,6 +92,26 @@ async def test_a_request_refused_before_it_claims_leaves_its_key_free(world: Wor
     with pytest.raises(CurrencyUnknown):
         await create(world, idem("k"), replace(NEW, currency="USD"))
     assert not (await create(world, idem("k"))).replayed
+
+
+async def test_after_a_crash_a_key_that_is_claimed_first_answers_with_what_became_of_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def dies(*_: object, **__: object) -> object:
+        raise Died
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CardRail, "authorize", dies)
+        with pytest.raises(Died):
+            await create(world, idem("k"))
+    with pytest.raises(IdempotencyInFlight):
+        await create(world, idem("k"))
+    await recover(world)
+    world.clock.forward(seconds=60)
+    answer = await create(world, idem("k"))
+    assert b'"status":"requires_payment_method"' in answer.body
+    assert (await create(world, idem("k"))).body == answer.body
+    assert len(await world.rows("SELECT FROM gateway.payment")) == 1
 
 
 async def test_without_a_card_the_answer_is_stored_with_the_claim(world: World) -> None:
@@ -206,6 +228,38 @@ async def test_what_is_read_to_write_a_payment_does_not_grow_with_the_tables(wor
         await asyncio.gather(*(payments.create(gw, m, NEW, idem(f"g{n}"), card=card()) for n in range(100)))
         grown = await read_by_writing(conn)
     assert 0 < grown < young + 40, (young, grown)  # dead rows cost a look each
+
+
+async def test_an_operation_that_recovery_is_claiming_is_waited_for(world: World) -> None:
+    """A claim moves ``next_check_at`` only and does not lock the payment: the change behind it must still stand."""
+    made = await payments.create(world.gw, world.merchant.id, NEW, card=card())
+    last = made.operations[-1]
+    row = store.operation_state(last) | {"id": last.id, "was_state": last.state, "tries": 2}
+    rows = store.changes(made, made, now=world.clock()) | {"operation": (row,)}
+    async with world.psycopg() as claiming, world.psycopg() as changing:
+        await claiming.execute("UPDATE gateway.operation SET review = true WHERE id = %s", [last.id])
+        change = asyncio.create_task(
+            changing.execute(store.CHANGE.encode(), {"rows": orjson.dumps([rows]).decode()})
+        )
+        await asyncio.sleep(0.2)
+        assert not change.done()
+        await claiming.commit()
+        assert (await change).rowcount == 2
+        await changing.commit()
+    assert (await world.get(made)).operations[-1].tries == 2
+
+
+async def test_a_payment_that_somebody_else_has_changed_is_not_changed(world: World) -> None:
+    made = await payments.create(world.gw, world.merchant.id, NEW, card=card())
+    rows = store.changes(made, made, now=world.clock())
+    async with world.psycopg() as first, world.psycopg() as second:
+        params = {"rows": orjson.dumps([rows]).decode()}
+        assert (await first.execute(store.CHANGE.encode(), params)).rowcount == 1
+        change = asyncio.create_task(second.execute(store.CHANGE.encode(), params))
+        await asyncio.sleep(0.2)
+        assert not change.done()
+        await first.commit()
+        assert (await change).rowcount == 0
 
 
 async def test_an_automatic_payment_is_written_three_times(world: World) -> None:
