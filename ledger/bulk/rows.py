@@ -93,20 +93,20 @@ async def encode(
         _array(known.posting_type, len(lines.amount), _postings(known, lines, first)),
         _array(_UUID, n, _fixed(batch.ids)),
         _constant(_TIME, n, None if effective_at is None else struct.pack(">q", _micros(effective_at))),
-        _array(_INT8, 0, b""),
+        _array(_INT8, 0),
         _constant(_INT2, n, None if lines.per_row == 1 else struct.pack(">h", lines.per_row)),
         _word(batch.kind),
         _word(batch.source_type),
-        _array(_TEXT, n, _varying([id_.encode() for id_ in batch.source_ids])),
+        _source_ids(batch),
         _word(batch.source_event),
         _array(_BYTEA, n, _fixed(np.frombuffer(b"".join(hashes), np.uint8).reshape(n, 32))),
-        _array(_TEXT, n, _varying(canonical)),
+        _array(_TEXT, n, *_varying(canonical)),
         *_holds(known, batch, lines),
         None if known.follows is None else struct.pack(">q", known.follows),
     ]
 
 
-def _postings(known: Known, lines: Lines, first: int) -> bytes:
+def _postings(known: Known, lines: Lines, first: int) -> memoryview:
     count = len(lines.amount)
     rows = np.repeat(_POSTING if lines.action is None else _POSTING_OF_HOLD, count)
     journal, line = np.divmod(np.arange(count), lines.per_row)
@@ -125,13 +125,13 @@ def _postings(known: Known, lines: Lines, first: int) -> bytes:
         rows[f"{name}_posted"] = lines.posted[:, side]
         rows[f"{name}_available"] = lines.available[:, side]
         rows[f"{name}_incoming"] = lines.incoming[:, side]
-    return rows.tobytes()
+    return rows.data
 
 
 def _holds(known: Known, batch: Batch, lines: Lines) -> list[bytes]:
     """Ids, accounts, tolerances and times of expiry of the holds that are placed."""
     if not isinstance(batch, Places):
-        return [_array(oid, 0, b"") for oid in (_UUID, _INT4, _INT4, _INT4, _TIME)]
+        return [_array(oid, 0) for oid in (_UUID, _INT4, _INT4, _INT4, _TIME)]
     n = len(batch)
     debit, credit = known.accounts.id[lines.account].T
     at = batch.expires_at
@@ -268,16 +268,16 @@ def _uuid_texts(ids: NDArray[np.uint8]) -> list[str]:
     return texts.tobytes().decode().split()
 
 
-def _array(oid: int, length: int, elements: bytes) -> bytes:
+def _array(oid: int, length: int, *elements: bytes | memoryview) -> bytes:
     """One dimension, no nulls, counted from 1; no dimension if it is empty."""
     head = struct.pack(">iiIii", 1, 0, oid, length, 1) if length else struct.pack(">iiI", 0, 0, oid)
-    return head + elements
+    return b"".join((head, *elements))
 
 
 def _constant(oid: int, length: int, value: bytes | None) -> bytes:
     """The same for all; empty if there is none."""
     if value is None:
-        return _array(oid, 0, b"")
+        return _array(oid, 0)
     return _array(oid, length, (len(value).to_bytes(4, "big") + value) * length)
 
 
@@ -287,23 +287,32 @@ def _nulls(oid: int, length: int) -> bytes:
 
 def _word(word: str) -> bytes:
     """One for all journals."""
-    return _array(_TEXT, 1, _varying([word.encode()]))
+    return _array(_TEXT, 1, *_varying([word.encode()]))
 
 
-def _fixed(rows: NDArray[np.uint8]) -> bytes:
+def _source_ids(batch: Batch) -> bytes:
+    n = len(batch)
+    lengths = set(map(len, batch.source_ids))
+    if len(lengths) > 1:
+        return _array(_TEXT, n, *_varying([id_.encode() for id_ in batch.source_ids]))
+    together = np.frombuffer("".join(batch.source_ids).encode(), np.uint8)  # ASCII: a byte each
+    return _array(_TEXT, n, _fixed(together.reshape(n, *lengths)))
+
+
+def _fixed(rows: NDArray[np.uint8]) -> memoryview:
     """Elements of one size, each after its length."""
     n, size = rows.shape
     out = np.empty(n, [("length", ">i4"), ("value", np.uint8, (size,))])
     out["length"], out["value"] = size, rows
-    return out.tobytes()
+    return out.data
 
 
-def _varying(values: Sequence[bytes]) -> bytes:
+def _varying(values: Sequence[bytes]) -> list[bytes]:
     parts = [b""] * (2 * len(values))
     lengths = np.array([len(value) for value in values], ">i4").tobytes()
     parts[::2] = [lengths[at : at + 4] for at in range(0, len(lengths), 4)]
     parts[1::2] = values
-    return b"".join(parts)
+    return parts
 
 
 def _micros(at: datetime) -> int:
