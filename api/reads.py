@@ -40,10 +40,14 @@ class _Waiting(NamedTuple):
 
 
 class Reads:
-    """Reads over one connection in autocommit mode, made by ``connect``, from the first read to ``close``."""
+    """Reads over one connection in autocommit mode, made by ``connect``, from the first read to ``close``.
 
-    def __init__(self, connect: Connect) -> None:
+    ``answer_s``: how long a read may take.
+    """
+
+    def __init__(self, connect: Connect, *, answer_s: float = 20.0) -> None:
         self._connect = connect
+        self._answer_s = answer_s
         self._conn: AsyncConnection[Any] | None = None
         self._waiting: list[_Waiting] = []
         self._task: asyncio.Task[None] | None = None
@@ -95,13 +99,20 @@ class Reads:
         return found
 
     async def _ask(self, *values: str) -> bytes:
+        try:
+            async with asyncio.timeout(self._answer_s):
+                return await self._asked(*values)
+        except TimeoutError:
+            # Everybody's reads go this way: a database that says nothing must not hold them for ever.
+            await self._hang_up()
+            raise psycopg.OperationalError("the database does not answer") from None
+
+    async def _asked(self, *values: str) -> bytes:
         if self._conn is not None:
             try:
                 return await _value(self._conn, values)
-            except psycopg.Error:
-                await (
-                    self._hang_up()
-                )  # lost since the last read, perhaps long ago: reading again does no harm
+            except psycopg.Error:  # lost since the last read, perhaps long ago: reading again does no harm
+                await self._hang_up()
         conn = self._conn = await self._connect()
         # Planned once, by key even where a table is short still: planning each time would take longer than to read.
         await conn.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")

@@ -209,6 +209,21 @@ async def test_without_a_database_everybody_is_told_and_asking_again_later_works
     await reads.close()
 
 
+async def test_a_database_that_says_nothing_is_given_up_and_asked_anew_later(api: Api) -> None:
+    merchant = await api.merchant()
+    connect = partial(psycopg.AsyncConnection.connect, api.database.app_dsn, autocommit=True)
+    reads, book = Reads(connect, answer_s=0.5), api.deps.book_id
+    expected = await reads.figures(book, merchant.owner)
+    with psycopg.connect(api.database.admin_dsn) as admin:
+        admin.execute("LOCK TABLE ledger.balance IN ACCESS EXCLUSIVE MODE")
+        asked = [reads.figures(book, merchant.owner) for _ in range(3)]
+        for answer in await asyncio.gather(*asked, return_exceptions=True):
+            assert isinstance(answer, psycopg.OperationalError)
+    found = await reads.figures(book, merchant.owner)
+    assert [currency for currency, _ in sorted(found)] == [currency for currency, _ in sorted(expected)]
+    await reads.close()
+
+
 def test_a_route_that_would_not_ask_who_calls_stops_the_application() -> None:
     async def anybody(request: Request[Any, Any, Any]) -> None: ...
 
