@@ -8,7 +8,7 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +17,10 @@ from psycopg import AsyncConnection
 
 from khata.database import Database
 from ledger import model as m
+from ledger.audit import Finding, audit
 from ledger.books import create_book, open_accounts
 from tests.attacks import tally
-from tests.attacks.raw import Forged, Leg, forge
+from tests.attacks.raw import CANONICAL, Forged, Leg, forge
 from tests.ledger.conftest import ACCOUNTS
 from tests.ledger.recompute import differences
 from tests.ledger.words import ESCROW, NOW, PENDING_A, PENDING_B, WALLET, Book, fund, journal, new_id, pay
@@ -56,6 +57,7 @@ class Scene(Book):
     merchant: AsyncConnection[Any] = None  # type: ignore[assignment]
     open_hold: UUID = None  # type: ignore[assignment]
     timed_hold: UUID = None  # type: ignore[assignment]
+    closed_by_hand: bool = False
 
     def roles(self) -> dict[str, AsyncConnection[Any]]:
         return {
@@ -64,6 +66,13 @@ class Scene(Book):
             "khata_merchant": self.merchant,
             "khata_owner": self.owner,
         }
+
+    async def close_by_hand(self, through: date | None) -> None:
+        """As only the owner can, and the audit finds: a close needs its record."""
+        update = "UPDATE ledger.book SET closed_through = %s WHERE book_id = %s"
+        await self.owner.execute(update, [through, self.book_id])
+        await self.owner.commit()
+        self.closed_by_hand = through is not None
 
     async def forge(self, *journals: list[Leg]) -> Forged:
         return await forge(self.audit, self.book_id, *journals)
@@ -80,7 +89,7 @@ class Scene(Book):
 
 
 @pytest.fixture
-async def scene(shared_database: Database) -> AsyncIterator[Scene]:
+async def scene(shared_database: Database, request: pytest.FixtureRequest) -> AsyncIterator[Scene]:
     async with AsyncExitStack() as stack:
 
         async def connect(dsn: str) -> AsyncConnection[Any]:
@@ -108,11 +117,42 @@ async def scene(shared_database: Database) -> AsyncIterator[Scene]:
         for attacker in scene.roles().values():
             if not attacker.closed:
                 await attacker.rollback()
+        if scene.closed_by_hand:
+            await scene.close_by_hand(None)
         await the_book_goes_on(scene)
+        if getattr(request.module, "AUDITED", False):
+            await the_audit_finds_nothing(scene)
 
 
 async def the_book_goes_on(scene: Scene) -> None:
-    """An honest journal still stands, and everything recomputes."""
+    """Honest journals still stand, whichever way they come, and everything recomputes."""
     await scene.ok(journal(pay(PENDING_B, ESCROW, 7)), now=scene.now + timedelta(days=1))
-    # A raw writer may lie in a canonical line; the auditor finds that, the database does not read JSON.
+    await (await scene.forge([Leg(ESCROW, PENDING_B, 7)])).insert(scene.conn)
+    await (await scene.forge([Leg(ESCROW, PENDING_B, 7)])).append(scene.conn)
+    # Forged canonical lines say nothing; the auditor finds that, the database does not read JSON.
     assert [d for d in await differences(scene.audit, scene.book_id) if "canonical" not in d] == []
+
+
+async def the_audit_finds_nothing(scene: Scene) -> None:
+    """But that forged canonical lines say nothing of their journals and holds."""
+    cursor = await scene.audit.execute(
+        "SELECT 'journal', seq::text FROM ledger.journal WHERE book_id = %(book)s AND canonical = %(forged)s"
+        " UNION ALL"
+        " SELECT 'hold', hold_id::text FROM ledger.hold WHERE book_id = %(book)s AND NOT hold_id = ANY (%(honest)s)",
+        {"book": scene.book_id, "forged": CANONICAL, "honest": [scene.open_hold, scene.timed_hold]},
+    )
+    forged = set(await cursor.fetchall())
+    await scene.audit.rollback()
+    found = [finding for result in await audit(scene.audit, scene.book_id) for finding in result.findings]
+    assert [str(finding) for finding in found if not concerned(finding) & forged] == []
+
+
+def concerned(finding: Finding) -> set[tuple[str, str]]:
+    """The journal or the hold whose line it is about."""
+    columns = {
+        "journal": ("journal", "seq"),
+        "posting": ("journal", "journal_seq"),
+        "hold": ("hold", "hold_id"),
+    }
+    kind, column = columns.get(finding.table, ("", ""))
+    return {(kind, str(finding.key.get(column)))}

@@ -22,6 +22,7 @@ from tests.attacks import tally
 from tests.ledger.words import new_id
 
 Row = dict[str, Any]
+CANONICAL = '{"forged":true}'
 _numbers = itertools.count(1)
 
 
@@ -81,6 +82,7 @@ class Forged:
             "canonicals": of_journals("canonical"), "hold_ids": of_holds("hold_id"),
             "hold_debits": of_holds("debit_account"), "hold_credits": of_holds("credit_account"),
             "tolerances": of_holds("tolerance_bps"), "expiries": of_holds("expires_at"),
+            "follows": None,
         }  # fmt: skip
 
 
@@ -94,6 +96,7 @@ APPEND = {
     "source_ids": f"{_TEXT}[]", "source_events": f"{_TEXT}[]", "leaf_hashes": f"{_BYTEA}[]",
     "canonicals": f"{_TEXT}[]", "hold_ids": f"{_UUID}[]", "hold_debits": f"{_INT4}[]",
     "hold_credits": f"{_INT4}[]", "tolerances": f"{_INT4}[]", "expiries": f"{_TIME}[]",
+    "follows": _INT8,
 }  # fmt: skip
 # Postings come as JSON, one object a row by column name, or null.
 POSTINGS = """
@@ -190,12 +193,11 @@ def _posting(book_id: int, seq: int, line: int, leg: Leg, debit: Row, credit: Ro
 
 
 def _journal(book: Mapping[str, Any], seq: int, lines: int) -> Row:
-    canonical = '{"forged":true}'
     return {
         "book_id": book["book_id"], "seq": seq, "id": new_id(), "effective_at": book["recorded_at"],
         "recorded_at": book["recorded_at"], "lines": lines, "kind": "transfer", "source_type": "forged",
-        "source_id": f"forged-{next(_numbers)}", "source_event": "done", "canonical": canonical,
-        "leaf_hash": hashlib.sha256(b"\0" + canonical.encode()).digest(),
+        "source_id": f"forged-{next(_numbers)}", "source_event": "done", "canonical": CANONICAL,
+        "leaf_hash": hashlib.sha256(b"\0" + CANONICAL.encode()).digest(),
     }  # fmt: skip
 
 

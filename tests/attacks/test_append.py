@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
@@ -34,6 +36,7 @@ from tests.attacks.raw import (
     is_taken,
     refused,
 )
+from tests.attacks.test_functions import HOSTILE
 from tests.attacks.test_order import orphans, until_blocked
 from tests.ledger.conftest import ACCOUNTS
 from tests.ledger.words import (
@@ -52,6 +55,7 @@ from tests.ledger.words import (
 LEG = Leg(WALLET, PENDING_B, 5)
 TWICE = [Leg(WALLET, PENDING_B, 5), Leg(PENDING_B, FEES, 1)]
 Arguments = dict[str, Any]
+AUDITED = True  # each book, by the ledger's own audit, too
 
 
 async def arguments(scene: Scene, *journals: list[Leg]) -> Arguments:
@@ -106,7 +110,7 @@ async def test_a_batch_of_nothing_is_nothing(scene: Scene) -> None:
 
 async def test_every_argument_is_needed(scene: Scene) -> None:
     given = await arguments(scene, [LEG])
-    for name in given:
+    for name in given.keys() - {"follows"}:
         with refused(ARGUMENT, "all its columns"):
             await call_append(scene.app, given | {name: None})
         await scene.app.rollback()
@@ -216,6 +220,32 @@ async def test_a_sum_of_lines_past_its_range_is_no_way_around(scene: Scene) -> N
         await forged.append(scene.app, lines=[32767, 32767, 32767])
 
 
+async def test_hostile_values_in_place_of_honest_ones_are_refused_or_harmless(scene: Scene) -> None:
+    """Each argument, each value of its type; what is let through is committed."""
+    cursor = await scene.audit.execute(
+        "SELECT proargnames, ARRAY(SELECT format_type(t, NULL) FROM unnest(proargtypes) WITH ORDINALITY AS a(t, n)"
+        " ORDER BY n) FROM pg_proc WHERE oid = 'ledger.append'::regproc"
+    )
+    row = await cursor.fetchone()
+    assert row is not None
+    forged, ends = await scene.forge(TWICE, [LEG]), Counter[str]()
+    for name, type_ in zip(*row, strict=True):
+        for value in HOSTILE[type_]:
+            try:
+                await forged.append(scene.app, **{name: value})
+            except psycopg.Error as error:
+                await scene.app.rollback()
+                state = error.sqlstate or str(error)
+                # Not null before any check: that of a column is asked first.
+                assert state.startswith(("KH", "22", UNIQUE, NOT_NULL)), (name, str(value)[:100], state)
+                ends[state] += 1
+            else:
+                forged = await scene.forge(TWICE, [LEG])
+                ends["stands"] += 1
+    assert ends["stands"] >= 5  # another next version, no words where words may be …
+    assert ends.total() > 100
+
+
 # ---------------------------------------------------------------- postings that belong elsewhere
 
 
@@ -312,10 +342,7 @@ async def test_a_journal_said_to_have_fewer_lines_by_a_shorter_array_is_refused(
 
 async def test_a_day_that_is_left_out_is_the_batchs_own_and_may_be_closed(scene: Scene) -> None:
     """Not of the one beside it, which is open."""
-    await scene.owner.execute(
-        "UPDATE ledger.book SET closed_through = %s WHERE book_id = %s", [NOW.date(), scene.book_id]
-    )
-    await scene.owner.commit()
+    await scene.close_by_hand(NOW.date())
     open_day = NOW + timedelta(days=3)
     forged = await scene.forge([LEG], [LEG])
     for effective_ats in (
@@ -395,7 +422,6 @@ async def test_every_other_write_of_the_book_makes_what_was_decided_before_stale
             "SELECT ledger.set_limit(%s, 1, 'mine', 'debit', 'sum', 10000000, 'day', true, 'why', 'ada', %s)",
             [NOW],
         ),
-        ("SELECT ledger.close_period(%s, '2026-11-20', sha256('x'), 3, 'eve', 'why', %s)", [NOW]),
     )
     for statement, values in writes:
         forged = await scene.forge([LEG])

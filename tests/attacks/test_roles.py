@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from ledger import model as m
 from ledger.books import open_accounts
 from tests.attacks.conftest import Scene
-from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, NOT_NULL, VALUE, refused
+from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, NOT_NULL, VALUE, Leg, refused
 from tests.attacks.test_immutable import sqlstate
 from tests.ledger.words import ESCROW, NOW, WALLET
 
@@ -77,7 +77,7 @@ async def test_row_security_cannot_be_switched_off(scene: Scene) -> None:
 # ---------------------------------------------------------------- functions that run as the owner
 
 
-@pytest.mark.parametrize("type_", ["timestamptz", "date"])
+@pytest.mark.parametrize("type_", ["timestamptz", "date", "text"])
 async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene: Scene, type_: str) -> None:
     """A domain named like a type that the functions use runs its check with their rights, if it is found first."""
     conn = scene.app
@@ -95,9 +95,10 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
         "SELECT ledger.change_account(%s, %s, NULL, 'open', 'attack', 'attacker', %s)",
         [scene.book_id, await scene.account_id(ESCROW), NOW],
     )
-    forged = await scene.forge()
-    await forged.insert(conn)
-    cursor = await conn.execute("SELECT * FROM pg_temp.who")
+    await conn.commit()
+    await (await scene.forge([Leg(WALLET, ESCROW, 1)])).insert(conn)
+    await (await scene.forge([Leg(WALLET, ESCROW, 1)])).append(conn)
+    cursor = await conn.execute("SELECT * FROM pg_temp.who WHERE name <> 'khata_app'")  # its own casts
     assert await cursor.fetchall() == []
 
 
@@ -155,12 +156,17 @@ async def test_a_closed_account_is_never_opened_again(scene: Scene) -> None:
 
 BECOMING = [
     "SET ROLE khata_owner",
+    "SET ROLE khata_poster",
     "SET ROLE postgres",
+    "SET SESSION AUTHORIZATION khata_poster",
     "SET SESSION AUTHORIZATION khata_owner",
     "SET session_replication_role = replica",
     "ALTER ROLE {role} SUPERUSER",
     "ALTER ROLE {role} BYPASSRLS",
     "GRANT khata_owner TO {role}",
+    "GRANT khata_poster TO {role}",
+    "ALTER FUNCTION ledger.append SECURITY INVOKER",
+    "ALTER TRIGGER journal_appended ON ledger.journal RENAME TO mine",
     "ALTER TABLE ledger.posting DISABLE TRIGGER ALL",
     "ALTER TABLE ledger.balance DROP CONSTRAINT balance_floor",
     "ALTER TABLE ledger.account DISABLE ROW LEVEL SECURITY",
