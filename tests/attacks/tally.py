@@ -19,6 +19,7 @@ NATIVE = {
     "23502": "column left out",
     "22003": "sum past 64 bits",
     "40001": "snapshot from before the head",
+    "55P03": "book taken by somebody else",
     "428C9": "generated column",
 }
 

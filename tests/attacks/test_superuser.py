@@ -63,6 +63,15 @@ BY_OWNER: dict[str, tuple[list[str], str]] = {
         ],
         "journal",
     ),
+    "a line slipped into history as the role of ledger.append, for which no trigger fires": (
+        [
+            "SET LOCAL ROLE khata_poster",
+            "INSERT INTO ledger.posting SELECT (p).* FROM (SELECT jsonb_populate_record(p, '{\"line\": 99}') AS p"
+            " FROM ledger.posting p WHERE book_id = 2 AND journal_seq = 9 AND line = 1) AS copied",
+            "RESET ROLE",
+        ],
+        "posting",
+    ),
     "a floor lifted in the balance alone": (["UPDATE ledger.balance SET floor = NULL"], "balance"),
 }
 BY_SUPERUSER: dict[str, tuple[list[str], str]] = {
