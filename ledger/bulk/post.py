@@ -27,12 +27,14 @@ from ledger.bulk.decide import stand
 from ledger.bulk.rows import SQL, TYPES, encode
 from ledger.errors import LedgerUnavailable, Refusal, WriterClosed
 from ledger.model import Posted, Result
-from ledger.post import new_version, post
+from ledger.post import new_version, post_and_know
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Clock = Callable[[], datetime]
 
 LANES = 2
+MOST_LOCKED = 8
+"""So many batches go under the book's lock once somebody else has written it: in turn, not in each other's way."""
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
 MOST_KNOWN = 1_000_000  # accounts and holds, at some 200 bytes each
@@ -53,9 +55,9 @@ class BulkResult:
 
 @dataclass(frozen=True, slots=True)
 class _Sent:
-    """A batch that the server has: journals ``first`` and those after it, decided upon ``known``."""
+    """A batch that the server has: journals ``first`` and those after it; the book is at ``version`` then."""
 
-    known: Known
+    version: int
     lane: AsyncConnection[Any]
     first: int
     count: int
@@ -82,6 +84,8 @@ class Bulk:
         self._clock = clock
         self._settle_s = settle_s
         self._known: Known | None = None
+        self._committed = 0  # the version that the last batch of ours made
+        self._locked = 0  # so many batches are to go under the lock at once
         self._turn = asyncio.Lock()
         self._lanes: asyncio.Queue[AsyncConnection[Any] | None] = asyncio.Queue()
         for _ in range(LANES):
@@ -122,7 +126,10 @@ class Bulk:
     async def _post(self, batch: Batch, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
         try:
             result = await self._ahead(batch, previous)
-        except (_Stale, psycopg.Error, OSError) as error:
+        except BaseException as error:
+            self._known = None  # so that none goes ahead until this one is settled, too
+            if not isinstance(error, _Stale | psycopg.Error | OSError):
+                raise
             await _settled(previous)
             return await self._until_known(batch, again=_moved(error))
         await _settled(previous)  # so that what is settled has nothing unsettled before it
@@ -131,6 +138,9 @@ class Bulk:
     async def _ahead(self, batch: Batch, previous: asyncio.Task[BulkResult] | None) -> BulkResult:
         """Decide and send while batches before this one are under way."""
         async with self._turn:
+            if self._locked:
+                self._locked -= 1
+                raise _Stale(moved=True)
             if self._known is not None and self._known.accounts.count + self._known.holds.count > MOST_KNOWN:
                 self._known = None
             if self._known is None:
@@ -162,24 +172,21 @@ class Bulk:
     async def _send(self, batch: Batch) -> _Sent:
         """Decide the batch and send the whole of it; the answer is still to come.
 
-        Raises ``_Stale`` and ``psycopg.Error``; then what was known is forgotten.
+        Raises ``_Stale`` and ``psycopg.Error``.
         """
         known = await self._load(batch)
+        first = known.head + 1
+        params = await self._decided(known, batch)
+        version = known.version
+        lane = await self._lane()
         try:
-            first = known.head + 1
-            params = await self._decided(known, batch)
-            lane = await self._lane()
-            try:
-                if self._known is not known:
-                    raise _Stale(moved=True)  # a batch that this one follows has failed meanwhile
-                await wire.send(lane, _NAME, params)
-            except BaseException:
-                await self._give_back(lane)
-                raise
+            if self._known is not known:
+                raise _Stale(moved=True)  # a batch that this one follows has failed meanwhile
+            await wire.send(lane, _NAME, params)
         except BaseException:
-            self._forget(known)
+            await self._give_back(lane)
             raise
-        return _Sent(known, lane, first, len(batch))
+        return _Sent(version, lane, first, len(batch))
 
     async def _decided(self, known: Known, batch: Batch) -> list[bytes | None]:
         """The parameters of ``append``; ``known`` is then what the book will be. Raises ``_Stale`` if not all stand."""
@@ -196,11 +203,9 @@ class Bulk:
     async def _answered(self, sent: _Sent) -> BulkResult:
         try:
             await wire.answer(sent.lane)
-        except BaseException:
-            self._forget(sent.known)
-            raise
         finally:
             await self._give_back(sent.lane)
+        self._committed = sent.version
         return BulkResult(np.arange(sent.first, sent.first + sent.count))
 
     async def _load(self, batch: Batch) -> Known:
@@ -221,25 +226,23 @@ class Bulk:
             known.accounts.look_again(batch.paths, batch.currency, wanted.paths)
         return known
 
-    def _forget(self, known: Known) -> None:
-        if self._known is known:
-            self._known = None
-
     async def _under_lock(self, batch: Batch) -> BulkResult:
-        """The batch as a whole, where others write the book, too. Raises ``_Stale`` and ``psycopg.Error``."""
+        """The batch as a whole, in turn with others who write the book. Raises ``_Stale`` and ``psycopg.Error``."""
         lane = await self._lane()
         try:
             async with lane.transaction():
                 await lane.execute(_LOCK, [self._clock(), self._book_id])
                 known = await load(lane, self._book_id, _wanted(None, batch))
-                first = known.head + 1
+                first, others = known.head + 1, known.version != self._committed + 1  # one by the lock itself
                 await wire.execute(lane, _NAME, await self._decided(known, batch))
         except BaseException:
             await lane.close()  # after a rollback psycopg forgets what was prepared
             raise
         finally:
             await self._give_back(lane)
-        self._known = known
+        self._committed = known.version
+        if others:
+            self._locked = MOST_LOCKED
         return BulkResult(np.arange(first, first + len(batch)))
 
     async def _exactly(self, batch: Batch) -> BulkResult:
@@ -248,12 +251,13 @@ class Bulk:
         lane = await self._lane()
         try:
             async with lane.transaction():
-                results = await post(lane, self._book_id, units, now=self._clock())
+                state, results = await post_and_know(lane, self._book_id, units, now=self._clock())
         except BaseException:
             await lane.close()
             raise
         finally:
             await self._give_back(lane)
+        self._committed = state.version
         return _result(results)
 
     async def _lane(self) -> AsyncConnection[Any]:

@@ -12,16 +12,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from psycopg import AsyncConnection
+from psycopg.pq import TransactionStatus
 
 from khata.database import Database
-from ledger import errors
+from ledger import errors, wire
 from ledger import model as m
 from ledger.acts import By
 from ledger.books import change_account
 from ledger.bulk import Batch, Bulk, BulkResult, Paths
+from ledger.bulk.post import MOST_LOCKED
 from ledger.limits import LimitTerms, Measure, Side, Window, set_limit
 from ledger.periods import close
-from ledger.post import post
+from ledger.post import post_and_know
 from tests.bulk.desk import Desk, captures, funding, opened, places, told, transfers
 from tests.ledger.words import ESCROW, FEES, NOW, PENDING_A, PENDING_B, WALLET
 
@@ -102,9 +104,9 @@ def exactly(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     async def spy(conn: AsyncConnection[Any], book_id: int, units: Sequence[m.Unit], *, now: datetime) -> Any:
         sizes.append(len(units))
-        return await post(conn, book_id, units, now=now)
+        return await post_and_know(conn, book_id, units, now=now)
 
-    monkeypatch.setattr("ledger.bulk.post.post", spy)
+    monkeypatch.setattr("ledger.bulk.post.post_and_know", spy)
     return sizes
 
 
@@ -299,6 +301,36 @@ async def test_what_somebody_else_writes_is_seen(desk: Desk, exactly: list[int])
     assert told(result) == ([0], {0: errors.InsufficientFunds(WALLET, "INR", 10, 0, 11)}, set())
 
 
+async def test_once_somebody_else_writes_batches_go_by_turns_for_a_while(
+    desk: Desk, exactly: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each that goes ahead and is refused costs what it would have cost to post it."""
+    ahead: list[int] = []
+    send = wire.send
+
+    async def spy(conn: AsyncConnection[Any], *given: Any) -> None:
+        if conn.info.transaction_status is TransactionStatus.IDLE:  # without the lock
+            ahead.append(1)
+        await send(conn, *given)
+
+    monkeypatch.setattr(wire, "send", spy)
+    async with desk.bulk() as bulk:
+        await bulk.post(funding(1))
+        await bulk.post(funding(1))
+        await desk.one_by_one(funding(1))
+        ahead.clear()
+        await bulk.post(funding(1))
+        assert len(ahead) == 1
+        for _ in range(MOST_LOCKED):
+            await bulk.post(funding(1))
+        assert len(ahead) == 1
+        await bulk.post(funding(1))
+        await bulk.post(funding(1))
+    assert len(ahead) == 3
+    assert exactly == []
+    assert await desk.head() == MOST_LOCKED + 6
+
+
 async def test_two_of_them_take_turns(desk: Desk, exactly: list[int]) -> None:
     async with desk.bulk() as one, desk.bulk() as other:
         posting = [bulk.post(funding(*[1] * 30)) for _ in range(10) for bulk in (one, other)]
@@ -405,6 +437,26 @@ async def test_both_connections_lost_between_batches_are_made_anew(desk: Desk) -
         results = await asyncio.gather(*(bulk.post(funding(1)) for _ in range(3)))
     assert [r.seqs.tolist() for r in results] == [[4], [5], [6]]
     assert await desk.head() == 6
+
+
+@pytest.mark.parametrize("failing", [0, 2, 5])
+async def test_no_batch_overtakes_one_that_is_posted_again(desk: Desk, failing: int) -> None:
+    """Whatever is sent while a batch is settled comes after it, and after those between."""
+    given = [funding(*[1] * 20) for _ in range(25)]
+    given[failing] = transfers(
+        [(WALLET, ESCROW, 1), (WALLET, ESCROW, 2)] * 10,
+        sources=["same"] + [f"s{n}" for n in range(18)] + ["same"],
+    )
+    async with desk.bulk() as bulk:
+        await bulk.post(funding(1))
+        posting: list[asyncio.Task[BulkResult]] = []
+        for n, batch in enumerate(given):
+            posting.append(asyncio.create_task(bulk.post(batch)))
+            await asyncio.sleep(0.004 * (n % 5))
+        results = await asyncio.gather(*posting)
+    seqs = [seq for r in results for seq in r.seqs.tolist() if seq]
+    assert seqs == list(range(2, 501))
+    assert set(results[failing].refused) == {19}
 
 
 @pytest.mark.parametrize("seed", range(6))
