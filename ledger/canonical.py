@@ -120,6 +120,15 @@ def leaf_hash(line: bytes) -> bytes:
     return sha256(b"\x00" + line).digest()
 
 
+def version_after(version: int, leaves: Sequence[bytes]) -> int:
+    """What a book at ``version`` is at after a batch of these leaf hashes: 62 bits of SHA-256 over all of it.
+
+    So two batches have one version only if they are the same journals upon the same book.
+    """
+    digest = sha256(version.to_bytes(8, "big", signed=True) + b"".join(leaves)).digest()
+    return int.from_bytes(digest[:8], "big") >> 2
+
+
 def same_content(journal: Journal, line: bytes) -> bool:
     """Whether ``journal`` says what the stored ``line`` says, apart from its id and, unless stated, its time."""
     stored = orjson.loads(line)

@@ -20,7 +20,6 @@ from ledger.errors import Refusal
 from ledger.load import find_stored, load_ahead, load_more, touched_paths
 from ledger.model import Result, Unit
 from ledger.points import WRITER_POSTED, reach
-from ledger.post import new_version
 from ledger.state import State
 from ledger.statements import Group, run_groups, statement_groups
 from ledger.store import append, encode
@@ -33,10 +32,6 @@ SETTLED, AHEAD = 32, 1000
 """After so many batches upon one memory, the rest of the book's accounts is read, so many with each batch."""
 
 _LEADER = -1  # beside the locks of versions, none of which is negative (migrations, ``ledger.append``)
-
-
-class Stale(Exception):
-    """The book is not what the batch was decided upon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +96,7 @@ async def judge(
     if not decisions.journals:
         return Batch(state, units, decisions.results, None, expected, None)
     follows, state.before = state.before, expected
-    rows = encode(state, decisions, version=new_version())
+    rows = encode(state, decisions)
     groups = statement_groups(units, decisions.results)
     return Batch(state, units, decisions.results, rows, state.version, follows, groups)
 
@@ -137,19 +132,18 @@ async def written(conn: AsyncConnection[Any], batch: Batch) -> None:
     await wire.commit(conn)
 
 
-async def confirm(conn: AsyncConnection[Any], batch: Batch, ours: Sequence[int]) -> list[Result]:
-    """The results once ``batch`` and those before it are committed.
+async def confirm(conn: AsyncConnection[Any], batch: Batch, ours: Sequence[int]) -> list[Result] | None:
+    """The results once ``batch`` and those before it are committed; None if the book is not what it was decided upon.
 
     What is refused may stand already: a replay comes first (ADR 2). And a refusal must be of the book as it is: if
     nothing of the batch was written, nobody compared. ``ours``: the batch's version, and those that follow from it.
-    Raises ``Stale``.
     """
     refused = [n for n, result in enumerate(batch.results) if isinstance(result, Refusal)]
     if not refused:
         return batch.results
     version, stored = await find_stored(conn, batch.state, [batch.units[n] for n in refused])
     if batch.rows is None and version not in ours:
-        raise Stale
+        return None
     results = list(batch.results)
     for n in refused:
         try:

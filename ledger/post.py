@@ -45,7 +45,7 @@ async def post_and_know(
     try:
         state = await load(conn, book_id, units, now=now)
         decisions = decide(state, units)
-        await store(conn, state, decisions, version=new_version())
+        await store(conn, state, decisions)
     except psycopg.Error as error:
         if is_refusal(error):
             raise DatabaseRefused(error.sqlstate or "", error.diag.message_primary or str(error)) from error

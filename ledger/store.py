@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from psycopg.adapt import Dumper
 from psycopg.pq import Format
 
-from ledger.canonical import leaf_hash
+from ledger.canonical import leaf_hash, version_after
 from ledger.decide import Decisions, PostingRow
 from ledger.state import State
 from ledger.wire import Call, named
@@ -75,13 +75,13 @@ class _BinaryDumper(Dumper):
 psycopg.adapters.register_dumper(_Binary, _BinaryDumper)
 
 
-async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions, *, version: int) -> None:
-    """Write what stands in the caller's transaction; the book is at ``version`` then.
+async def store(conn: AsyncConnection[Any], state: State, decisions: Decisions) -> None:
+    """Write what stands in the caller's transaction; ``state`` is that of the book after it.
 
     The database's guards may refuse (``psycopg.Error``, class KH).
     """
     if decisions.journals:
-        params = encode(state, decisions, version=version)
+        params = encode(state, decisions)
         await conn.execute(_CALL, [_Binary(param) for param in params], prepare=True)
 
 
@@ -99,9 +99,10 @@ def append(params: Sequence[bytes], *, follows: int | None) -> Call:
     return Call(_SQL, (*_TYPES, _INT8), [*params, None if follows is None else _INT8_OF(follows)])
 
 
-def encode(state: State, decisions: Decisions, *, version: int) -> list[bytes]:
-    """The parameters of ``ledger.append`` for what stands. ``state`` is that of the book after it, at ``version``."""
-    expected, state.version = state.version, version
+def encode(state: State, decisions: Decisions) -> list[bytes]:
+    """The parameters of ``ledger.append`` for what stands. ``state`` is that of the book after it."""
+    leaves = [leaf_hash(row.canonical) for row in decisions.journals]
+    expected, state.version = state.version, version_after(state.version, leaves)
     journals = [row.journal for row in decisions.journals]
     sources = [journal.source for journal in journals]
     effective = [row.effective_at for row in decisions.journals]
@@ -113,7 +114,7 @@ def encode(state: State, decisions: Decisions, *, version: int) -> list[bytes]:
     return [
         _INT4_OF(state.book_id),
         _INT8_OF(expected),
-        _INT8_OF(version),
+        _INT8_OF(state.version),
         _INT8_OF(decisions.journals[0].seq),
         _micros(state.recorded_at),
         encode_postings(state.book_id, decisions.postings, state.posting_type),
@@ -125,7 +126,7 @@ def encode(state: State, decisions: Decisions, *, version: int) -> list[bytes]:
         _words([source.type for source in sources]),
         _array(_TEXT, [source.id.encode() for source in sources]),
         _words([source.event for source in sources]),
-        _array(_BYTEA, [leaf_hash(row.canonical) for row in decisions.journals]),
+        _array(_BYTEA, leaves),
         _array(_TEXT, [row.canonical for row in decisions.journals]),
         _array(_UUID, [hold.id.bytes for hold in holds]),
         _array(_INT4, [_INT4_OF(pairs[hold.id].debit_account) for hold in holds]),

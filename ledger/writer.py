@@ -214,6 +214,7 @@ class Writer:
     async def _finish(
         self, lane: _Lane, judged: Batch, batch: list[_Waiting], before: asyncio.Task[None] | None
     ) -> None:
+        results: Sequence[Result] | None = None
         try:
             conn = await self._connected(lane)
             await written(conn, judged)
@@ -222,20 +223,21 @@ class Writer:
                 await asyncio.wait([before])
             results = await confirm(conn, judged, self._versions_from(judged.version))
         except Exception:  # as above
-            self._forget(judged.state)
             await self._drop_or_roll_back(lane)
-            self._spoiled.append(batch)
         except BaseException:
             self._forget(judged.state)
             _fail(batch, LedgerUnavailable())
             await self._drop(lane)
             raise
-        else:
-            self._lock_next = 0
-            for waiting, result in zip(batch, results, strict=True):
-                _answer(waiting, result)
         finally:
             self._put_back(lane)
+        if results is None:
+            self._forget(judged.state)
+            self._spoiled.append(batch)
+            return
+        self._lock_next = 0
+        for waiting, result in zip(batch, results, strict=True):
+            _answer(waiting, result)
 
     def _versions_from(self, version: int) -> Sequence[int]:
         """``version`` and what this writer made of it since."""

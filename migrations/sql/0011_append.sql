@@ -5,8 +5,8 @@
 -- KH036 book at another version   KH037 snapshot from before the book's lock
 
 -- Changes with every write of the book's row: journals, facts, limits, closes, accounts. Whoever knows the book as of a
--- version knows it still while the version is the same. ledger.append sets the one that its caller names, a random number,
--- so that a batch decided upon one that was never written cannot follow another of the same length.
+-- version knows it still while the version is the same. ledger.append sets the one that its caller names: a hash of the version
+-- before and of what it writes, so that a batch decided upon one that was never written cannot follow another of the same length.
 ALTER TABLE ledger.book ADD COLUMN version bigint NOT NULL DEFAULT 0;
 
 CREATE FUNCTION ledger.book_versioned() RETURNS trigger LANGUAGE plpgsql

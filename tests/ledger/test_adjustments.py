@@ -383,7 +383,7 @@ async def test_the_first_open_day_is_the_same_in_every_style_of_dates(book: Book
     await book.conn.execute(
         "SET LOCAL datestyle = 'German'"
     )  # psycopg cannot read times in it: what follows writes
-    await store(book.conn, state, decide(state, [unit_]), version=1)
+    await store(book.conn, state, decide(state, [unit_]))
     await book.conn.commit()
 
 

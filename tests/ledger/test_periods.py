@@ -399,7 +399,7 @@ async def test_a_journal_in_a_closed_day_is_refused_by_the_database_too(book: Bo
     state = await load(book.conn, book.book_id, [unit], now=NOW)
     state.closed_through = None
     with pytest.raises(psycopg.Error) as error:
-        await store(book.conn, state, decide(state, [unit]), version=1)
+        await store(book.conn, state, decide(state, [unit]))
     await book.conn.rollback()
     assert error.value.sqlstate == "KH002"
 
