@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,3 +117,18 @@ RESPONSE_CODES: Mapping[str, Meaning] = {
 def response_to(mti: str) -> str:
     """The type that answers ``mti``: 0100 → 0110, 0220 and its repeat 0221 → 0230."""
     return f"{mti[:2]}{int(mti[2]) + 1}0"
+
+
+def _codec_entry(max_len: int, desc: str, *, prefix: int = 0, data: str = "ascii") -> dict[str, Any]:
+    return {"data_enc": data, "len_enc": "ascii", "len_type": prefix, "max_len": max_len, "desc": desc}
+
+
+def codec_spec() -> dict[str, dict[str, Any]]:
+    """The same table in the form the ``iso8583`` codec reads."""
+    fixed = {
+        "h": _codec_entry(0, "No header"),
+        "t": _codec_entry(4, "Message type"),
+        "p": _codec_entry(8, "Primary bitmap", data="b"),
+        "1": _codec_entry(8, "Secondary bitmap", data="b"),
+    }
+    return fixed | {str(f.number): _codec_entry(f.length, f.name, prefix=f.prefix) for f in _ALL_FIELDS}

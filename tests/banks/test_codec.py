@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 import traceback
-from typing import Any
 
-import iso8583
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -52,52 +50,6 @@ AUTHORIZATION = Message(
 @given(messages)
 def test_every_message_of_the_specification_survives_the_wire(message: Message) -> None:
     assert decode(encode(message)) == message
-
-
-def library_spec() -> dict[str, dict[str, Any]]:
-    """The specification in the form the ``iso8583`` library reads: the codec's second opinion."""
-
-    def entry(max_len: int, prefix: int = 0, data: str = "ascii") -> dict[str, Any]:
-        return {"data_enc": data, "len_enc": "ascii", "len_type": prefix, "max_len": max_len, "desc": ""}
-
-    parts = {"h": entry(0), "t": entry(4), "p": entry(8, data="b"), "1": entry(8, data="b")}
-    return parts | {str(f.number): entry(f.length, f.prefix) for f in FIELDS.values()}
-
-
-LIBRARY_SPEC = library_spec()
-
-
-def library_decode(body: bytes) -> Message | None:
-    """What the library makes of ``body``, if that keeps to the specification."""
-    try:
-        document, _ = iso8583.decode(body, LIBRARY_SPEC)
-    except (iso8583.DecodeError, KeyError):
-        return None
-    fields = {int(name): value for name, value in document.items() if name.isdigit() and name != "1"}
-    known = all(PATTERNS[number].fullmatch(value) for number, value in fields.items())
-    return Message(document["t"], fields) if known and document["t"] in MESSAGE_TYPES else None
-
-
-@given(messages)
-def test_messages_are_the_librarys_bytes(message: Message) -> None:
-    document = {"t": message.mti} | {str(number): value for number, value in message.fields.items()}
-    theirs, _ = iso8583.encode(document, LIBRARY_SPEC)
-    assert encode(message) == bytes(theirs)
-
-
-@given(messages, st.data())
-def test_damaged_messages_are_read_as_the_library_reads_them(message: Message, data: st.DataObject) -> None:
-    body = bytearray(encode(message))
-    for _ in range(data.draw(st.integers(0, 2))):
-        at = data.draw(st.integers(0, len(body) - 1))
-        body[at] = data.draw(st.one_of(st.integers(0, 255), st.integers(48, 57)))
-    damaged = bytes(body[: data.draw(st.sampled_from([len(body), len(body) - 1, 12]))])
-    damaged += data.draw(st.sampled_from([b"", b"", b"0"]))
-    try:
-        ours = decode(damaged)
-    except MalformedMessage:
-        ours = None
-    assert ours == library_decode(damaged)
 
 
 @given(st.binary(max_size=300))
