@@ -33,7 +33,7 @@ Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Clock = Callable[[], datetime]
 
 LANES = 2
-MOST_LOCKED = 8
+MOST_LOCKED = 1
 """So many batches go under the book's lock once somebody else has written it: in turn, not in each other's way."""
 RETRY_FIRST_S = 0.05
 RETRY_MOST_S = 1.0
