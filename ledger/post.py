@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -52,8 +51,3 @@ async def post_and_know(
         raise
     await run_groups(conn, statement_groups(units, decisions.results))
     return state, decisions.results
-
-
-def new_version() -> int:
-    """Of a book: random, so that no two that were never written are the same."""
-    return secrets.randbits(62)

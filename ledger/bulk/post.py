@@ -27,7 +27,7 @@ from ledger.bulk.decide import stand
 from ledger.bulk.rows import SQL, TYPES, encode
 from ledger.errors import LedgerUnavailable, Refusal, WriterClosed
 from ledger.model import Posted, Result
-from ledger.post import new_version, post_and_know
+from ledger.post import post_and_know
 
 Connect = Callable[[], Awaitable[AsyncConnection[Any]]]
 Clock = Callable[[], datetime]
@@ -194,8 +194,7 @@ class Bulk:
         lines = stand(known, batch, recorded_at)
         if lines is None:
             raise _Stale(moved=False)
-        version = new_version()
-        params = await encode(known, batch, lines, version=version, recorded_at=recorded_at)
+        params, version = await encode(known, batch, lines, recorded_at=recorded_at)
         known.follows, known.version = known.version, version
         known.head, known.recorded_at = known.head + len(batch), recorded_at
         return params

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ledger.bulk.batches import Batch, Captures, Places, Text
 from ledger.bulk.book import Known
 from ledger.bulk.decide import CAPTURE, PLACE, Lines
-from ledger.canonical import HOLD_ACTIONS, rfc3339
+from ledger.canonical import HOLD_ACTIONS, rfc3339, version_after
 
 SQL = f"SELECT ledger.append({', '.join(f'${n}' for n in range(1, 23))})".encode()
 _INFERRED = 0
@@ -70,9 +70,9 @@ _POSTING, _POSTING_OF_HOLD = _posting(held=False), _posting(held=True)
 
 
 async def encode(
-    known: Known, batch: Batch, lines: Lines, *, version: int, recorded_at: datetime
-) -> list[bytes | None]:
-    """The parameters for the journals after ``known.head``; the book is at ``version`` then.
+    known: Known, batch: Batch, lines: Lines, *, recorded_at: datetime
+) -> tuple[list[bytes | None], int]:
+    """The parameters for the journals after ``known.head``, and the version that the book is at then.
 
     Gives others their turn in between, such as the connection that a batch before this one is under way on.
     """
@@ -84,7 +84,8 @@ async def encode(
     )
     canonical, hashes = await texts
     effective_at = batch.effective_at
-    return [
+    version = version_after(known.version, hashes)
+    params = [
         struct.pack(">i", known.book_id),
         struct.pack(">q", known.version),
         struct.pack(">q", version),
@@ -104,6 +105,7 @@ async def encode(
         *_holds(known, batch, lines),
         None if known.follows is None else struct.pack(">q", known.follows),
     ]
+    return params, version
 
 
 def _postings(known: Known, lines: Lines, first: int) -> memoryview:
