@@ -69,6 +69,105 @@ DO $$ DECLARE c record; BEGIN
   END LOOP;
 END $$;
 
+-- As in 0001, but that rows are found by key, fenced off by OFFSET 0, and changed where they are: a plan made while the table
+-- was young looked through all of the book's rows, for each batch until the session ended.
+CREATE OR REPLACE FUNCTION ledger.apply_balances(of_book integer, first bigint, last bigint,
+                                      OUT postings bigint, OUT of_holds bigint, OUT last_line smallint, OUT limited integer[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$ DECLARE accounts bigint; fitting integer[]; BEGIN
+  WITH p AS MATERIALIZED (
+    SELECT * FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
+  ), leg AS (
+    SELECT debit_account AS account_id, currency, debit_seq AS seq, debit_posted AS posted, debit_available AS available,
+           debit_incoming AS incoming, true AS debit, layer, amount, journal_seq, line FROM p
+    UNION ALL
+    SELECT credit_account, currency, credit_seq, credit_posted, credit_available, credit_incoming, false, layer, amount,
+           journal_seq, line FROM p
+  ), step AS (
+    SELECT leg.*, seq - lag(seq) OVER w AS by_seq, posted - lag(posted) OVER w AS by_posted,
+           available - lag(available) OVER w AS by_available, incoming - lag(incoming) OVER w AS by_incoming,
+           lead(seq) OVER w IS NULL AS at_end
+      FROM leg WINDOW w AS (PARTITION BY account_id, currency ORDER BY journal_seq, line)
+  ), d AS MATERIALIZED (
+    SELECT account_id, currency, count(*) AS n, min(seq) AS first_seq, min(available) AS lowest, max(amount) AS largest,
+           bool_and(by_seq = 1 AND ledger.follows(debit, layer, amount, by_posted, by_available, by_incoming)) AS as_debit_normal,
+           bool_and(by_seq = 1 AND ledger.follows(NOT debit, layer, amount, by_posted, by_available, by_incoming)) AS as_credit_normal,
+           max(posted) FILTER (WHERE at_end) AS posted, max(available) FILTER (WHERE at_end) AS available,
+           max(incoming) FILTER (WHERE at_end) AS incoming,
+           ledger.total(amount) FILTER (WHERE debit AND layer = 0) AS posted_debits,
+           ledger.total(amount) FILTER (WHERE NOT debit AND layer = 0) AS posted_credits,
+           ledger.total(amount) FILTER (WHERE debit AND layer = 1) AS pending_debits,
+           ledger.total(amount) FILTER (WHERE NOT debit AND layer = 1) AS pending_credits
+      FROM step GROUP BY account_id, currency
+  ), u AS (
+    UPDATE ledger.balance b
+       SET seq = b.seq + d.n,
+           posted_debits = b.posted_debits + d.posted_debits, posted_credits = b.posted_credits + d.posted_credits,
+           pending_debits = b.pending_debits + d.pending_debits, pending_credits = b.pending_credits + d.pending_credits
+      FROM d CROSS JOIN LATERAL (
+           SELECT x.ctid AS place FROM ledger.balance x WHERE x.book_id = of_book AND x.account_id = d.account_id OFFSET 0) AS f
+     WHERE b.ctid = f.place AND d.currency = b.currency
+       AND d.first_seq = b.seq + 1
+       AND (b.status = 'open' OR d.largest < 0)   -- a frozen account still gives holds back
+       AND (b.floor IS NULL OR d.lowest >= b.floor)
+       AND CASE WHEN b.debit_normal   -- null: its only line
+           THEN d.as_debit_normal IS NOT FALSE
+                AND d.posted = b.posted_debits + d.posted_debits - b.posted_credits - d.posted_credits
+                AND d.available = d.posted - b.pending_credits - d.pending_credits
+                AND d.incoming = b.pending_debits + d.pending_debits
+           ELSE d.as_credit_normal IS NOT FALSE
+                AND d.posted = b.posted_credits + d.posted_credits - b.posted_debits - d.posted_debits
+                AND d.available = d.posted - b.pending_debits - d.pending_debits
+                AND d.incoming = b.pending_credits + d.pending_credits END
+    RETURNING b.account_id, b.limits
+  ), moved AS (
+    SELECT array_agg(account_id) AS fitting, array_agg(account_id) FILTER (WHERE limits > 0) AS limited FROM u)
+  SELECT count(*), count(p.hold_id), max(p.line), (SELECT count(*) FROM d), (SELECT m.fitting FROM moved m), (SELECT m.limited FROM moved m)
+    INTO postings, of_holds, last_line, accounts, fitting, limited FROM p;
+  IF accounts > coalesce(cardinality(fitting), 0) THEN
+    PERFORM ledger.explain_balances(of_book, first, last, fitting);
+  END IF;
+END $$;
+
+CREATE OR REPLACE FUNCTION ledger.apply_holds(of_book integer, first bigint, last bigint, at timestamptz) RETURNS void
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$ DECLARE holds bigint; updated bigint; BEGIN
+  -- p first, by journal: with hold_id in its condition the index of holds would do, all of it for each batch.
+  WITH p AS MATERIALIZED (
+    SELECT * FROM ledger.posting WHERE book_id = of_book AND journal_seq BETWEEN first AND last
+  ), d AS MATERIALIZED (
+    SELECT hold_id,
+           min(debit_account) FILTER (WHERE layer = 1) AS d1, max(debit_account) FILTER (WHERE layer = 1) AS d2,
+           min(credit_account) FILTER (WHERE layer = 1) AS c1, max(credit_account) FILTER (WHERE layer = 1) AS c2,
+           count(*) FILTER (WHERE hold_action = 0) AS places,
+           min(currency) AS currency, max(currency) AS other_currency,
+           count(*) FILTER (WHERE hold_action IN (0, 1, 2)) AS uses,
+           ledger.total(amount) FILTER (WHERE layer = 1 AND hold_action <= 1) AS held,
+           -ledger.total(amount) FILTER (WHERE layer = 1 AND hold_action = 2) AS consumed,
+           ledger.total(amount) FILTER (WHERE layer = 0) AS captured,
+           -ledger.total(amount) FILTER (WHERE hold_action = 3) AS released,
+           -ledger.total(amount) FILTER (WHERE hold_action = 4) AS expired
+      FROM p WHERE hold_id IS NOT NULL GROUP BY hold_id
+  ), u AS (
+    UPDATE ledger.hold h
+       SET held = h.held + d.held, consumed = h.consumed + d.consumed, captured = h.captured + d.captured,
+           released = h.released + d.released, expired = h.expired + d.expired
+      FROM d CROSS JOIN LATERAL (
+           SELECT x.ctid AS place FROM ledger.hold x WHERE x.book_id = of_book AND x.hold_id = d.hold_id OFFSET 0) AS f
+     WHERE h.ctid = f.place
+       AND d.d1 = h.debit_account AND d.d2 = h.debit_account AND d.c1 = h.credit_account AND d.c2 = h.credit_account
+       AND d.currency = d.other_currency
+       AND d.places = CASE WHEN h.held = 0 THEN 1 ELSE 0 END
+       AND (h.held = 0 OR h.consumed + h.released + h.expired < h.held)
+       AND (h.expires_at IS NULL OR (d.uses = 0 OR at < h.expires_at))
+       AND (d.expired = 0 OR at >= h.expires_at)
+    RETURNING 1)
+  SELECT (SELECT count(*) FROM d), (SELECT count(*) FROM u) INTO holds, updated;
+  IF updated <> holds THEN
+    PERFORM ledger.refuse('KH009', format('journals %s to %s of book %s break the terms of a hold', first, last, of_book));
+  END IF;
+END $$;
+
 -- Posts the journals first, first + 1, … and their postings (ledger.decide made both), and the holds that they place, to the book at
 -- version expected, which is at version next then. An array has one element for each
 -- journal, or for each hold; kinds, source_types and source_events may have one for all, and effective_ats, reversed and lines
