@@ -31,6 +31,7 @@ PICTURE = HERE.parent / "docs" / "bench.svg"
 SYSTEMS = Options(size="full", seed=1).systems
 FULL_S, QUICK_S = 540.0, 75.0  # setting up included; the rest of the time is for stopping
 TURN_S, QUICK_TURN_S = 2.5, 0.3
+LEAD_S, QUICK_LEAD_S = 0.4, 0.1
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
@@ -73,6 +74,7 @@ async def run(
         deadline=started + (QUICK_S if given.quick else FULL_S),
         seed=given.seed,
         warm=min(0.5, seconds),
+        lead=QUICK_LEAD_S if given.quick else LEAD_S,
     )
     with Progress(console=console, transient=True) as progress:
         task = progress.add_task("setting up", total=None)

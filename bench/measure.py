@@ -109,7 +109,8 @@ def _cpu_us(spent: Sequence[tuple[float | None, int]]) -> float | None:
 class Plan:
     """``count`` rounds of turns of ``seconds``, shortened so that all is over by ``deadline`` (``time.monotonic``).
 
-    ``warm``: length of the turns of the first round, which is thrown away.
+    ``warm``: length of the turns of the first round, which is thrown away. ``lead``: how long each turn runs before it is
+    measured: whoever was idle while others had theirs finds its caches cold and, on one book, what another case left.
     """
 
     count: int
@@ -117,6 +118,7 @@ class Plan:
     deadline: float
     seed: int
     warm: float = 0.5
+    lead: float = 0.0
 
 
 SHORTEST_S = 0.1
@@ -131,6 +133,8 @@ async def rounds(cases: Sequence[Case], plan: Plan, on_turn: OnTurn) -> list[Mea
     start = time.monotonic()
     for number in range(plan.count + 1):
         for case in order.sample(list(cases), len(cases)):
+            if number and plan.lead:
+                await case.run(plan.lead)
             sample = await case.run(seconds if number else warm)
             if number:
                 samples[f"{case.system} {case.name}"].append(sample)
@@ -143,4 +147,4 @@ async def rounds(cases: Sequence[Case], plan: Plan, on_turn: OnTurn) -> list[Mea
 
 def _affordable(plan: Plan, cases: int, extra: float) -> float:
     left = (plan.deadline - time.monotonic()) / plan.count - extra
-    return min(plan.seconds, max(SHORTEST_S, left / cases))
+    return min(plan.seconds, max(SHORTEST_S, left / cases - plan.lead))
