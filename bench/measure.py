@@ -109,8 +109,8 @@ def _cpu_us(spent: Sequence[tuple[float | None, int]]) -> float | None:
 class Plan:
     """``count`` rounds of turns of ``seconds``, shortened so that all is over by ``deadline`` (``time.monotonic``).
 
-    ``warm``: length of the turns of the first round, which is thrown away. ``lead``: how long each turn runs before it is
-    measured: whoever was idle while others had theirs finds its caches cold and, on one book, what another case left.
+    ``warm``: length of the turns of the first round, which is thrown away. ``lead``: how long each turn runs before
+    it is measured: whoever was idle while others had theirs finds its caches cold and what another case left.
     """
 
     count: int
