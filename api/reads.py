@@ -115,7 +115,8 @@ class Reads:
                 await self._hang_up()
         conn = self._conn = await self._connect()
         # Planned once, by key even where a table is short still: planning each time would take longer than to read.
-        await conn.execute("SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off")
+        await conn.execute("SET plan_cache_mode = force_generic_plan")
+        await conn.execute("SET enable_seqscan = off")
         await wire.prepare(conn, _NAME, read.FIGURES.encode(), [_TEXT] * len(values))
         return await _value(conn, values)
 
