@@ -146,5 +146,5 @@ async def rounds(cases: Sequence[Case], plan: Plan, on_turn: OnTurn) -> list[Mea
 
 
 def _affordable(plan: Plan, cases: int, extra: float) -> float:
-    left = (plan.deadline - time.monotonic()) / plan.count - extra
+    left = (plan.deadline - time.monotonic()) / plan.count - (2 * extra if plan.lead else extra)
     return min(plan.seconds, max(SHORTEST_S, left / cases - plan.lead))
