@@ -31,7 +31,7 @@ PICTURE = HERE.parent / "docs" / "bench.svg"
 SYSTEMS = Options(size="full", seed=1).systems
 FULL_S, QUICK_S = 540.0, 75.0  # setting up included; the rest of the time is for stopping
 TURN_S, QUICK_TURN_S = 2.5, 0.3
-LEAD_S, QUICK_LEAD_S = 0.4, 0.1
+LEAD_S, QUICK_LEAD_S = 0.4, 0.0
 
 
 def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
