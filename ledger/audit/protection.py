@@ -10,7 +10,10 @@ Field = tuple[str, str]  # table, column
 # The database has one copy only: nothing can be recomputed, whatever the row.
 UNPROVABLE: dict[Field, str] = {
     ("account", "owner"): "who may read; it moves no money and no other row tells it",
-    ("book", "version"): "by which a writer sees whether somebody else wrote; no figure and no rule is made of it",
+    (
+        "book",
+        "version",
+    ): "by which a writer sees whether somebody else wrote; no figure and no rule is made of it",
 }
 
 # Rows whose value has a second copy, as a condition on the row; the others' cannot be recomputed, for the reason given.
