@@ -179,6 +179,7 @@ class State:
     _reversed_now: list[int] = field(default_factory=list)
     # Touched or read by this batch: they may have ended.
     _holds_seen: set[UUID] = field(default_factory=set)
+    _holds_seen_before: set[UUID] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.recorded_text = rfc3339(self.recorded_at)
@@ -193,10 +194,12 @@ class State:
         self.journals.clear()
         self.limits = {}
         self.reversed.clear()
-        for id_ in self._holds_seen:  # not all that are open: there may be many
+        # Not all that are open: there may be many. And not yet those that the last batch ended: it may be under way
+        # still, and whoever reads them anew would find them as they were.
+        for id_ in self._holds_seen_before - self._holds_seen:
             if id_ in self.holds and not self.holds[id_].remaining:
                 del self.holds[id_]
-        self._holds_seen.clear()
+        self._holds_seen_before, self._holds_seen = self._holds_seen, set()
 
     def begin(self) -> None:
         """A new unit: from here on, changes can be undone."""

@@ -17,11 +17,14 @@ from ledger import model as m
 from ledger import writer as writers
 from ledger.acts import By
 from ledger.books import change_account, open_accounts
+from ledger.decide import decide
 from ledger.limits import LimitTerms
+from ledger.load import load
 from ledger.writer import Writer
 from tests.ledger.recompute import differences
 from tests.ledger.words import (
     CREDIT_WALLET,
+    ESCROW,
     NOW,
     PENDING_A,
     PENDING_B,
@@ -130,6 +133,20 @@ async def test_holds_are_known_from_placing_to_their_end(book: Book, locked: lis
     assert ended == errors.HoldEnded(hold)
     assert twice == errors.HoldExists(hold)
     assert locked == [1, 1]  # that a hold is there already, the database says
+
+
+async def test_a_hold_that_a_batch_under_way_has_ended_is_ended_to_the_next_one(book: Book) -> None:
+    """Read anew it would be found as it was before that batch, or not at all."""
+    hold = new_id()
+    placed, taken = journal(hold=m.Place(hold, ESCROW, WALLET, 1, "INR")), journal(hold=m.Capture(hold, 1))
+    again = [unit(journal(hold=m.Capture(hold, 1)))]
+    state = await load(book.conn, book.book_id, [unit(placed), unit(taken)], now=book.now)
+    await book.conn.rollback()
+    assert all(isinstance(r, m.Posted) for r in decide(state, [unit(placed), unit(taken)]).results)
+    judged = await optimistic.judge(book.conn, state, again, now=book.now)
+    await book.conn.rollback()
+    assert judged is not None
+    assert judged.results == [errors.HoldEnded(hold)]
 
 
 # ---------------------------------------------------------------- others write the book
