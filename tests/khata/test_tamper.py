@@ -93,19 +93,20 @@ def test_a_test_that_tried_nothing_has_not_passed() -> None:
 # ---------------------------------------------------------------- a database of its own
 
 
-def databases(server: Server) -> set[str]:
+def scratches(server: Server) -> set[str]:
+    """Other tests make and drop databases of their own meanwhile."""
     with psycopg.connect(server.admin_dsn) as admin:
-        return {name for (name,) in admin.execute("SELECT datname FROM pg_database").fetchall()}
+        names = admin.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [PREFIX])
+        return {name for (name,) in names.fetchall()}
 
 
 def test_the_scratch_database_is_a_new_one_and_is_gone_afterwards(server: Server) -> None:
-    before = databases(server)
+    before = scratches(server)
     with scratch_database(server.admin_dsn, Path(server.home)) as scratch:
-        [made] = databases(server) - before
-        assert made.startswith(PREFIX)
+        [made] = scratches(server) - before
         with psycopg.connect(scratch.app_dsn) as conn:
             assert conn.info.dbname == made
-    assert databases(server) == before
+    assert scratches(server) == before
 
 
 def test_without_the_right_to_make_databases_nothing_is_tampered_with(server: Server, tmp_path: Path) -> None:
@@ -116,7 +117,7 @@ def test_without_the_right_to_make_databases_nothing_is_tampered_with(server: Se
             scratch_database(database.app_dsn, Path(server.home)),
         ):
             pytest.fail("a database was made")
-        assert databases(server) == before
+        assert scratches(server) == before
 
 
 def test_the_command_fails_when_something_was_missed(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
