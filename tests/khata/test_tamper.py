@@ -111,7 +111,7 @@ def test_the_scratch_database_is_a_new_one_and_is_gone_afterwards(server: Server
 
 def test_without_the_right_to_make_databases_nothing_is_tampered_with(server: Server, tmp_path: Path) -> None:
     with server.fresh_database() as database:
-        before = databases(server)
+        before = scratches(server)
         with (
             pytest.raises(ScratchRefused, match="real books are never tampered with"),
             scratch_database(database.app_dsn, Path(server.home)),
