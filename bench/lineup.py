@@ -1,7 +1,7 @@
 """Who takes part: each system's workers, started once, and the cases they are asked for.
 
 Every system has the same process model: its client is a process of its own that is idle while others have their turn
-(8 of them for django-hordak, which is synchronous; 2 for Khata's cases of several writers).
+(8 of them for django-hordak, which is synchronous; for Khata one a way in, 2 for its cases of several writers).
 """
 
 from __future__ import annotations
@@ -131,19 +131,37 @@ def _cases(system: str, worker: Worker, names: Sequence[str], clock: ServerClock
 
 
 async def _khata(stack: AsyncExitStack, server: BenchServer, options: Options) -> list[Case]:
-    """One process for most cases; two others for the cases of several writers."""
+    """A process and a book for each way in, and three processes on two books for the cases of several writers.
 
-    async def start(book: str, seed: int) -> Worker:
-        return await _start(stack, "khata", _config(server, options, book=book, seed=seed))
-
-    first = await start("bench", options.seed)
-    same, other = await asyncio.gather(start("bench", options.seed + 1), start("second", options.seed + 2))
-    cases = _cases("khata", first, KHATA[options.size], server.clock)
+    A writer whose book somebody else has written reads it anew: no case may do that to another.
+    """
+    ways = list(dict.fromkeys(map(_way, KHATA[options.size])))
+    books = (*ways, "shared", "shared", "second")
+    workers = await asyncio.gather(
+        *(
+            _start(stack, "khata", _config(server, options, book=book, seed=options.seed + number))
+            for number, book in enumerate(books)
+        )
+    )
+    by_way = dict(zip(ways, workers, strict=False))
+    cases = [
+        Case(name, "khata", (by_way[_way(name)],), name, _unit(name), server.clock)
+        for name in KHATA[options.size]
+    ]
+    first, same, other = workers[-3:]
     for asks in TWO_WRITERS[options.size]:
         kind, _, rest = asks.partition("/")
         for name, second in (("2p1b", same), ("2p2b", other)):
             cases.append(Case(f"{kind}-{name}/{rest}", "khata", (first, second), asks, server=server.clock))
     return cases
+
+
+def _way(case: str) -> str:
+    """How the case's journals get in, which its book is called by: by the writer, as columns, as a batch of units."""
+    kind = case.partition("/")[0]
+    if kind == "bulk-payment+fee":
+        return "units"
+    return "columns" if kind.startswith("bulk") else "singles"
 
 
 def _config(server: BenchServer, options: Options, **more: Any) -> dict[str, Any]:
