@@ -92,7 +92,7 @@ async def test_pages_make_no_difference(
     shared_database: Database, book_id: int, format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = await exported(shared_database.audit_dsn, book_id, format)
-    monkeypatch.setattr("ledger.export.PAGE", 7)
+    monkeypatch.setattr("ledger.export.selection.PAGE", 7)
     assert await exported(shared_database.audit_dsn, book_id, format) == whole
 
 
@@ -199,12 +199,12 @@ async def test_a_transaction_carries_what_an_auditor_looks_for(
     text = (await exported(shared_database.audit_dsn, book_id, "hledger", through_seq=1)).decode()
     [line] = (await exported(shared_database.audit_dsn, book_id, "jsonl", through_seq=1)).splitlines()
     journal = orjson.loads(line)
-    head, transaction = text.strip().split("\n\n")
+    head, transaction, _ = text.strip().split("\n\n")
     assert {"commodity 1000.00 INR", "commodity 1000. JPY", "commodity 1000.000 KWD"} <= set(
         head.splitlines()
     )
     shown = transaction.splitlines()
-    assert shown[0] == f"{journal['effective_at'][:10]} (1) transfer"
+    assert shown[0] == f"{journal['recorded_at'][:10]} (1) transfer"
     assert f"    ; id: {journal['id']}" in shown
     assert f"    ; recorded_at: {journal['recorded_at']}" in shown
     assert shown[-2:] == [
