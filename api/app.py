@@ -24,6 +24,7 @@ from api.operation import ApiRequest
 from api.policy import Authorize, check_policies, public
 from api.problems import answer_problem
 from api.routes import (
+    access,
     account_changes,
     accounts,
     acts,
@@ -54,7 +55,7 @@ ROUTES = (
     *(*holds.routes, *accounts.routes, *journals.routes, *exports.routes),
     *(*statements.routes, *reports.routes),
     *(*transfers.routes, *account_changes.routes),
-    *(*adjustments.routes, *periods.routes, *acts.routes),
+    *(*adjustments.routes, *periods.routes, *acts.routes, *access.routes),
     *(*book_transfers.routes, *consolidated.routes),
 )
 
@@ -66,7 +67,7 @@ def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ())
     """
     app = Litestar(
         route_handlers=[*ROUTES, _static(), get_docs],
-        before_request=Authorize(deps.verifier, deps.rate),
+        before_request=Authorize(deps.verifier, deps.rate, deps.stranger_rate, deps.access),
         exception_handlers={Exception: answer_problem},
         request_class=ApiRequest.on(deps),
         request_max_body_size=BODY_LIMIT,
@@ -80,7 +81,10 @@ def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ())
     app.register(_description(app, deps))
     check_policies(app)
     app.asgi_handler = Edge(
-        app.asgi_handler, deps.gateway.ids, https=deps.issuer.startswith("https:"), send_s=deps.send_s
+        *(app.asgi_handler, deps.gateway.ids),
+        https=deps.issuer.startswith("https:"),
+        access=deps.access,
+        send_s=deps.send_s,
     )
     return app
 

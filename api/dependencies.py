@@ -13,6 +13,7 @@ from uuid import UUID
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
 
+from api.access import AccessLog
 from api.known_accounts import KnownAccounts
 from api.limits import RateLimit
 from api.oauth.keys import KeyRing
@@ -33,7 +34,7 @@ class AppDependencies:
     ``book_id``: the book a platform client reads when it names none.
 
     ``per_second``/``burst``: each client's rate; ``token_per_second``/``token_burst``: each address's at the
-    token endpoint. All in this process.
+    token endpoint; ``stranger_per_second``/``stranger_burst``: each address's without a token. All in this process.
 
     ``send_s``: how long a caller may take to read a part of an answer; ``stream_s``: to read a whole statement.
     """
@@ -49,6 +50,8 @@ class AppDependencies:
     burst: int = 1000
     token_per_second: float = 5.0
     token_burst: int = 50
+    stranger_per_second: float = 100.0
+    stranger_burst: int = 1000
     send_s: float = 30.0
     stream_s: float = 900.0
 
@@ -80,6 +83,15 @@ class AppDependencies:
     @cached_property
     def token_rate(self) -> RateLimit:
         return RateLimit(per_second=self.token_per_second, burst=self.token_burst, clock=self.clock)
+
+    @cached_property
+    def stranger_rate(self) -> RateLimit:
+        """Of each address, for what needs no token or comes without a good one."""
+        return RateLimit(per_second=self.stranger_per_second, burst=self.stranger_burst, clock=self.clock)
+
+    @cached_property
+    def access(self) -> AccessLog:
+        return AccessLog(self.pool, self.gateway.ids, self.clock)
 
     @cached_property
     def exporting(self) -> asyncio.Semaphore:

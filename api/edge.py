@@ -13,10 +13,11 @@ from typing import Any, cast
 from uuid import UUID
 
 import structlog
-from litestar.types import ASGIApp, Message, Receive, ReceiveMessage, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, ReceiveMessage, Scope, Send
 
+from api.access import AccessLog
 from api.errors import CallerGone
-from api.problems import MEDIA_TYPE, document, report
+from api.problems import DENIED, MEDIA_TYPE, document, report
 
 log = structlog.get_logger("khata.access")
 
@@ -39,22 +40,30 @@ _NAMES = frozenset({*dict(_DEFAULTS), _HSTS[0], _REQUEST_ID})
 class Edge:
     """``Edge(app, ids, https=…)`` answers like ``app``, and always with an answer, unless nobody reads it.
 
-    ``send_s``: how long a part of an answer may wait for the caller to read what was sent before it.
+    A denial is in ``access`` before it is told. ``send_s``: how long a part of an answer may wait for the caller to
+    read what was sent before it.
     """
 
     def __init__(
-        self, app: ASGIApp, ids: Callable[[], UUID], *, https: bool, send_s: float | None = None
+        self,
+        app: ASGIApp,
+        ids: Callable[[], UUID],
+        *,
+        https: bool,
+        access: AccessLog | None = None,
+        send_s: float | None = None,
     ) -> None:
         self._app = app
         self._ids = ids
-        self._unread = _Unread(send_s)
-        self._defaults = (*_DEFAULTS, _HSTS) if https else _DEFAULTS
+        self.access = access
+        self.unread = _Unread(send_s)
+        self.defaults = (*_DEFAULTS, _HSTS) if https else _DEFAULTS
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request = _Exchange(scope, (receive, send), str(self._ids()), self._defaults, self._unread)
+        request = _Exchange(scope, (receive, send), str(self._ids()), self)
         started = perf_counter()
         try:
             await self._app(scope, request.receive, request.send)
@@ -122,16 +131,16 @@ class _Exchange:
         scope: Scope,
         wires: tuple[Receive, Send],
         id: str,
-        defaults: tuple[tuple[bytes, bytes], ...],
-        unread: _Unread,
+        edge: Edge,
     ) -> None:
         self.id = id
         self.status = 0
         self.left = False
         self._whole = False
         self._receive, self._send = wires
-        self._unread = unread
-        self._defaults = (*defaults, (_REQUEST_ID, id.encode()))
+        self._scope = scope
+        self._edge = edge
+        self._defaults = (*edge.defaults, (_REQUEST_ID, id.encode()))
         state: MutableMapping[str, Any] = scope  # type: ignore[assignment]  # our own key beside ASGI's
         state["khata.request_id"] = id
 
@@ -144,6 +153,9 @@ class _Exchange:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            denied = self._scope.get(DENIED)
+            if denied is not None and self._edge.access is not None:
+                await self._edge.access.deny(cast(HTTPScope, self._scope), cast(str, denied))
             headers = list(message.get("headers", ()))
             given = {name.lower() for name, _ in headers}
             # A page or a static file brings its own policy; nothing goes out without one.
@@ -151,7 +163,7 @@ class _Exchange:
             if not given.isdisjoint(_NAMES):
                 defaults = [pair for pair in defaults if pair[0] not in given]
             message["headers"] = [*headers, *defaults]
-        sending = self._unread.begin()
+        sending = self._edge.unread.begin()
         try:
             await self._send(message)
         except asyncio.CancelledError:
@@ -160,7 +172,7 @@ class _Exchange:
             sending.task.uncancel()
             raise CallerGone("what was sent is not read") from None
         finally:
-            self._unread.end(sending)
+            self._edge.unread.end(sending)
         self._whole = message["type"] == "http.response.body" and not message.get("more_body")
 
     async def fail(self, error: Exception) -> None:

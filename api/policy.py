@@ -21,6 +21,7 @@ from api.errors import AudienceWrong, PolicyMissing, ScopeMissing, TokenInvalid,
 if TYPE_CHECKING:
     from litestar import Litestar
 
+    from api.access import AccessLog
     from api.limits import RateLimit
     from api.oauth.tokens import TokenVerifier
 
@@ -46,6 +47,7 @@ class Scope(StrEnum):
     PERIODS_WRITE = "periods:write"
     APPROVALS_WRITE = "approvals:write"
     ACTS_READ = "acts:read"
+    ACCESS_READ = "access:read"
 
 
 SCOPE_MEANING = {
@@ -65,14 +67,18 @@ SCOPE_MEANING = {
     Scope.PERIODS_WRITE: "Close periods and propose to reopen them",
     Scope.APPROVALS_WRITE: "Approve or reject what others proposed",
     Scope.ACTS_READ: "Read the log of what people did",
+    Scope.ACCESS_READ: "Read who looked at what, and who was turned away",
 }
 PLATFORM_ONLY = frozenset(
     {
         *(Scope.EXPORTS_READ, Scope.ADJUSTMENTS_READ, Scope.ADJUSTMENTS_WRITE, Scope.PERIODS_READ),
         *(Scope.PERIODS_WRITE, Scope.APPROVALS_WRITE, Scope.ACTS_READ, Scope.ACCOUNTS_WRITE),
+        Scope.ACCESS_READ,
     }
 )
 MERCHANT_SCOPES = frozenset(Scope) - PLATFORM_ONLY
+# An auditor reads everything and changes nothing.
+AUDITOR_SCOPES = frozenset(scope for scope in Scope if scope.value.endswith(":read"))
 
 
 class Audience(StrEnum):
@@ -137,16 +143,21 @@ def bearer_token(headers: Iterable[tuple[bytes, bytes]]) -> str:
 
 
 class Authorize:
-    """Runs before every route: verifies the token, takes from the client's rate, judges the policy.
+    """Runs before every route: verifies the token, takes from the client's rate, judges the policy, and writes down
+    that a platform client is let in (``api.access``). ``strangers``: the rate of each address without a good token.
 
     A ``before_request`` hook and not a guard: Litestar copies the route's whole declaration for each call of a guard,
     which takes longer than all of this. A route could put a hook of its own in this one's place: ``check_policies``
     refuses an application with such a route.
     """
 
-    def __init__(self, verifier: TokenVerifier, rate: RateLimit) -> None:
+    def __init__(
+        self, verifier: TokenVerifier, rate: RateLimit, strangers: RateLimit, access: AccessLog
+    ) -> None:
         self._verifier = verifier
         self._rate = rate
+        self._strangers = strangers
+        self._access = access
 
     async def __call__(self, request: Request[Any, Any, Any]) -> None:
         handler = request.route_handler
@@ -158,10 +169,17 @@ class Authorize:
             raise PolicyMissing(str(handler))
         if policy.scope is None:
             return
-        principal = await self._verifier.verify(bearer_token(request.scope["headers"]))
+        try:
+            principal = await self._verifier.verify(bearer_token(request.scope["headers"]))
+        except (TokenMissing, TokenInvalid):
+            # Each attempt is written down: nobody may fill the log as fast as it can be asked.
+            self._strangers.take(request.client.host if request.client else "unknown")
+            raise
         request.scope["auth"] = principal
         self._rate.take(principal.client_id)
         judge(policy, principal)
+        if principal.merchant_id is None:
+            await self._access.admit(request.scope)
 
 
 def routes_of(app: Litestar) -> Iterable[tuple[str, str, BaseRouteHandler]]:

@@ -8,7 +8,7 @@ secret; from 500 on nothing of the error is told, it is logged instead.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import orjson
 import psycopg
@@ -31,6 +31,8 @@ from ledger.reports import errors as r
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:khata:problem:"
+DENIED = "khata.denied"
+"""In a request's scope: the code of a denial, which ``api.edge`` writes into the access log before it is told."""
 _BROKEN = "Something went wrong on our side; the request id finds it in our log"
 log = structlog.get_logger("khata.api")
 
@@ -258,7 +260,23 @@ def answer_problem(request: Request[Any, Any, Any], error: Exception) -> Respons
     status, body, headers = document(error, request_id)
     if status >= 500:
         report(error, request_id, status)
+    note_denial(request, error)
     return Response(body, status_code=status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def note_denial(request: Request[Any, Any, Any], error: Exception) -> None:
+    """Mark the request if ``error`` turns its caller away: a merchant's 404 may be somebody else's object."""
+    ours = classified(error)
+    ours = classified(ours.reason) if isinstance(ours, a.ItemRefused) else ours
+    status = problem_of(ours).status
+    merchant = getattr(request.scope.get("auth"), "merchant_id", None) is not None
+    unfound = status == 404 and merchant and not isinstance(ours, a.RouteUnknown)
+    if status in (401, 403) or unfound or isinstance(ours, a.ClientLocked):
+        mark_denied(request, str(getattr(ours, "code", "internal_error")))
+
+
+def mark_denied(request: Request[Any, Any, Any], code: str) -> None:
+    cast("dict[str, Any]", request.scope)[DENIED] = code
 
 
 def report(error: Exception, request_id: str, status: int) -> None:

@@ -27,7 +27,8 @@ from api.oauth.authenticate import (
 from api.oauth.keys import TOKEN_LIFETIME
 from api.oauth.tokens import issue
 from api.operation import ApiRequest, Operation, declares
-from api.policy import Policy, Scope
+from api.policy import Policy, Principal, Scope
+from api.problems import mark_denied
 from api.schemas.oauth import KeySetView, ServerMetadata, TokenAnswer, TokenForm
 
 TOKEN_PATH = "/oauth/token"  # noqa: S105
@@ -90,6 +91,8 @@ def granted(wanted: str | None, allowed: frozenset[str]) -> frozenset[str]:
 def _refusal(request: ApiRequest, error: OAuthError) -> Response[bytes]:
     """RFC 6749 §5.2, which fixes the form: plain JSON, not a problem document."""
     unproved = error.error == "invalid_client"
+    if unproved:
+        mark_denied(request, error.error)
     return Response(
         orjson.dumps({"error": error.error, "error_description": error.description}),
         status_code=401 if unproved else 400,
@@ -125,6 +128,9 @@ async def create_token(request: ApiRequest) -> Response[bytes]:
     if client is None:
         raise OAuthError("invalid_client", "the client is unknown or its proof is wrong")
     scopes = granted(form.get("scope"), frozenset(client.scopes))
+    if client.merchant_id is None:
+        request.scope["auth"] = Principal(client.client_id, None, scopes)
+        await deps.access.admit(request.scope)
     token = await issue(deps.keys, deps.authority, client, scopes, jti=deps.gateway.ids(), now=now)
     answer = {
         "access_token": token,

@@ -14,6 +14,7 @@ from api.pages.forms import LIMIT
 from api.pages.render import page, see_other
 from api.pages.viewer import NEEDED, guarded_form
 from api.policy import public
+from api.problems import mark_denied
 
 HOME = "/merchant"
 _WRONG = (
@@ -52,11 +53,13 @@ async def sign_in(request: ApiRequest) -> Response[bytes]:
         try:
             client = await authenticate(conn, deps.secrets, proof, address=request.address, now=now)
         except ClientLocked as locked:
+            mark_denied(request, locked.code)
             return _form(request, old, 429, _LOCKED, client_id, retry_after_s=locked.retry_after_s)
         if client is not None and _may_read(client):
             await sessions.end(conn, old)
             await sessions.start(conn, token, client.client_id, now=now)
     if client is None:
+        mark_denied(request, "invalid_client")
         return _form(request, old, 422, _WRONG, client_id)
     if not _may_read(client):
         return _form(request, old, 422, _UNFIT, client_id)

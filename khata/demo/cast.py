@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from psycopg import AsyncConnection
 
 from api.clients import create_client
-from api.policy import MERCHANT_SCOPES, Scope
+from api.policy import AUDITOR_SCOPES, MERCHANT_SCOPES
 from gateway.core import Gateway
 from gateway.fees import FeePlan
 from gateway.merchants import Merchant, NewMerchant, create_merchant
@@ -70,8 +70,11 @@ async def engage(settings: Settings, database: Database, gw: Gateway, role: Role
 
 async def engage_auditor(settings: Settings, database: Database, gw: Gateway) -> tuple[str, str]:
     """A platform client that may read everything and change nothing."""
-    scopes = [scope for scope in Scope if scope.value.endswith(":read")]
     async with await AsyncConnection.connect(database.app_dsn) as conn:
         return await create_client(
-            conn, api_secrets(settings), name="auditor", merchant_id=None, scopes=scopes, now=gw.clock()
+            *(conn, api_secrets(settings)),
+            name="auditor",
+            merchant_id=None,
+            scopes=AUDITOR_SCOPES,
+            now=gw.clock(),
         )
