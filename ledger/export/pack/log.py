@@ -1,0 +1,176 @@
+"""The log's part of a pack: runs, checkpoints, keys, frontier; and the proof that the range's leaves give its root."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from psycopg import AsyncConnection
+
+from ledger.canonical import rfc3339
+from ledger.export.pack.errors import BookAltered
+from ledger.export.pack.scope import Scope
+from ledger.export.pack.state import json_line
+from ledger.log.checkpoint import Checkpoint
+from ledger.log.leaves import Chunk, chunks, runs
+from ledger.log.merkle import HASH_BYTES, Frontier, leaf_hash, perfect_parts
+from ledger.log.note import Note, Verifier
+from ledger.log.tiles import TILE_BYTES, WIDTH, read_tile, subtree_roots
+
+_NOTE = """
+SELECT c.note, (SELECT string_agg(s.line || E'\\n', '' ORDER BY s.witness) FROM ledger.cosignature s
+                 WHERE s.book_id = c.book_id AND s.size = c.size)
+  FROM ledger.checkpoint c WHERE c.book_id = %s AND c.size = %s"""
+_CHECKPOINTS = """
+SELECT size, note FROM ledger.checkpoint c
+ WHERE book_id = %(book)s AND size > 0 AND size >= %(from)s AND size <= %(to)s AND size > %(after)s
+   AND (size = %(to)s OR %(all)s
+        OR EXISTS (SELECT FROM ledger.day_end d WHERE d.book_id = c.book_id AND d.size = c.size))
+ ORDER BY size LIMIT 1000"""
+_KEYS = """
+SELECT name, public, signs_from, lead(old_until) OVER (ORDER BY key), endorsement
+  FROM ledger.log_key WHERE book_id = %s ORDER BY key"""
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """The checkpoints at both ends of a range, as signed notes; ``prior`` None: it begins with the first leaf."""
+
+    prior: str | None
+    last: str
+    checkpoint: Checkpoint
+    frontier: list[bytes]
+
+
+async def find_ends(conn: AsyncConnection[Any], scope: Scope) -> Ends:
+    """Raises ``BookAltered`` where the kept tiles do not give the root of the checkpoint before the range."""
+    last = await _note(conn, scope.book_id, scope.to_index)
+    checkpoint = _parse(last, scope.to_index)
+    if scope.from_index == 0:
+        return Ends(None, last, checkpoint, [])
+    prior = await _note(conn, scope.book_id, scope.from_index)
+    subtrees = [(n << level, (n + 1) << level) for level, n in perfect_parts(0, scope.from_index)]
+    parts = await subtree_roots(conn, scope.book_id, scope.from_index, subtrees)
+    root = Frontier(scope.from_index, parts).root()
+    wanted = _parse(prior, scope.from_index).root
+    if root != wanted:
+        raise BookAltered(f"the first {scope.from_index} leaves", f"of the root {root.hex()}", wanted.hex())
+    return Ends(prior, last, checkpoint, parts)
+
+
+async def _note(conn: AsyncConnection[Any], book_id: int, size: int) -> str:
+    row = await (await conn.execute(_NOTE, [book_id, size])).fetchone()
+    if row is None:
+        raise BookAltered(f"checkpoint {size}", "missing", "there")
+    return row[0] + (row[1] or "")
+
+
+def _parse(note: str, size: int) -> Checkpoint:
+    found = Checkpoint.parse(Note.parse(note).text)
+    if found.size != size:
+        raise BookAltered(f"checkpoint {size}", f"signed for {found.size} leaves", str(size))
+    return found
+
+
+async def journal_lines(
+    conn: AsyncConnection[Any], scope: Scope, ends: Ends
+) -> AsyncGenerator[tuple[bytes, int]]:
+    """``journal.jsonl`` in chunks, each with how many lines it has; every leaf of the range goes through the tree.
+
+    Raises ``BookAltered`` at the end when the tree is not the checkpoint's, or before, where a line is not what its own
+    leaf hash says.
+    """
+    tree = Frontier(scope.from_index, ends.frontier)
+    async for chunk in chunks(conn, scope.book_id, scope.from_index, scope.to_index):
+        for leaf in _leaves(chunk):
+            tree.append(leaf)
+        if chunk.run.source == "journal":
+            yield b"".join([line + b"\n" for line in chunk.lines]), len(chunk.lines)
+    if tree.size != scope.to_index or tree.root() != ends.checkpoint.root:
+        await _name_culprit(conn, scope, ends)
+
+
+def _leaves(chunk: Chunk) -> list[bytes]:
+    leaves = [leaf_hash(line) for line in chunk.lines]
+    if leaves != chunk.hashes:
+        pairs = zip(leaves, chunk.hashes, strict=True)
+        place = next(n for n, (made, stored) in enumerate(pairs) if made != stored)
+        raise _altered(chunk, place, leaves[place], chunk.hashes[place])
+    return leaves
+
+
+def _altered(chunk: Chunk, place: int, made: bytes, wanted: bytes) -> BookAltered:
+    number = chunk.run.first_number + place
+    return BookAltered(f"{chunk.run.source} {number}", f"a line of leaf hash {made.hex()}", wanted.hex())
+
+
+async def _name_culprit(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -> None:
+    """The first leaf that is not the one the log took in, by the kept tiles; else the first checkpoint that fails."""
+    tree = Frontier(scope.from_index, ends.frontier)
+    sizes = checkpoints(conn, scope, every=True)
+    due = await anext(sizes, None)
+    tile, row = -1, b""
+    async for chunk in chunks(conn, scope.book_id, scope.from_index, scope.to_index):
+        for place, leaf in enumerate(_leaves(chunk)):
+            number, at = divmod(tree.size, WIDTH)
+            if number != tile:
+                tile, row = number, await read_full_tile(conn, scope.book_id, number)
+            kept = row[at * HASH_BYTES : (at + 1) * HASH_BYTES]
+            if kept and kept != leaf:
+                raise _altered(chunk, place, leaf, kept)
+            tree.append(leaf)
+            while due is not None and due[0] <= tree.size:
+                wanted = _parse(due[1], due[0]).root
+                if due[0] == tree.size and wanted != tree.root():
+                    raise BookAltered(f"the log up to {chunk.run.source} {chunk.run.first_number + place}",
+                                      f"of the root {tree.root().hex()}", wanted.hex())  # fmt: skip
+                due = await anext(sizes, None)
+    raise BookAltered(
+        "the log", f"{tree.size} leaves of the root {tree.root().hex()}", ends.checkpoint.root.hex()
+    )
+
+
+async def read_full_tile(conn: AsyncConnection[Any], book_id: int, number: int) -> bytes:
+    """A kept tile of leaf hashes; empty where there is none, at the log's right edge."""
+    row = await read_tile(conn, book_id, 0, number, WIDTH)
+    return row if len(row) == TILE_BYTES else b""
+
+
+async def run_lines(conn: AsyncConnection[Any], scope: Scope) -> AsyncGenerator[bytes]:
+    async for run in runs(conn, scope.book_id, scope.from_index, scope.to_index):
+        yield json_line(
+            {
+                "count": run.count,
+                "first_index": run.first_index,
+                "first_number": run.first_number,
+                "source": run.source,
+            }
+        )
+
+
+async def checkpoints(
+    conn: AsyncConnection[Any], scope: Scope, *, every: bool = False
+) -> AsyncGenerator[tuple[int, str]]:
+    """Sizes and notes of the range's checkpoints at which days end, and of the last; of all of them if ``every``."""
+    given = {"book": scope.book_id, "from": scope.from_index, "to": scope.to_index, "after": 0, "all": every}
+    while True:
+        rows = await (await conn.execute(_CHECKPOINTS, given)).fetchall()
+        for size, note in rows:
+            yield size, note
+        if not rows:
+            return
+        given["after"] = rows[-1][0]
+
+
+async def key_lines(conn: AsyncConnection[Any], book_id: int) -> bytes:
+    lines: list[bytes] = []
+    for name, public, since, until, endorsement in await (await conn.execute(_KEYS, [book_id])).fetchall():
+        key = {"endorsement": endorsement, "from": _text(since), "until": until and _text(until)}
+        lines.append(json_line(key | {"vkey": Verifier(name, public).vkey}))
+    return b"".join(lines)
+
+
+def _text(at: datetime) -> str:
+    return rfc3339(at.astimezone(UTC))
