@@ -18,6 +18,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from ledger.errors import InvalidEntry
+from ledger.export.beancount import beancount
 from ledger.export.money import decimal_text, exponent, minor_units
 from ledger.export.plaintext import hledger, ledger
 from ledger.export.selection import EVERYTHING, Chosen, Selection, choose, journal_pages, recorded_days
@@ -56,6 +57,7 @@ _WRITERS: dict[str, dict[str, Writer]] = {
     "csv": {"journal.csv": _csv},
     "hledger": {"books.hledger": hledger},
     "ledger": {"books.ledger": ledger},
+    "beancount": {"books.beancount": beancount},
 }
 FORMATS = tuple(_WRITERS)
 """The formats, by name."""

@@ -90,7 +90,7 @@ class Accounts:
     held: list[int]
 
     async def pages(self, conn: AsyncConnection[Any]) -> AsyncGenerator[list[Standing]]:
-        """By path and currency, read by key: memory is one page."""
+        """By path and currency, read by key: memory is one page. A path's currencies are on one page."""
         of = self.chosen
         given: dict[str, Any] = {
             "book": of.book_id,
@@ -99,16 +99,20 @@ class Accounts:
             "page": PAGE,
         }
         given |= {"chosen": of.accounts, "among": self.among, "held": self.held, "next_at": of.next_at}
-        last = ("", "")
+        last, rest = ("", ""), list[Standing]()
         while True:
             async with conn.cursor(row_factory=class_row(Standing)) as cursor:
                 await cursor.execute(_STANDINGS.encode(), given | {"path": last[0], "currency": last[1]})
-                page = await cursor.fetchall()
-            if page:
-                yield page
-            if len(page) < PAGE:
+                read = await cursor.fetchall()
+            page = rest + read
+            if len(read) < PAGE:
+                if page:
+                    yield page
                 return
             last = (page[-1].path, page[-1].currency)
+            rest = [s for s in page if s.path == last[0]]
+            if len(rest) < len(page):
+                yield page[: -len(rest)]
 
 
 async def accounts_of(conn: AsyncConnection[Any], chosen: Chosen) -> Accounts:
