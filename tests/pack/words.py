@@ -40,17 +40,23 @@ async def seal_all(conn: AsyncConnection[Any], book_id: int, now: datetime, sign
 
 
 async def sealed_book(
-    conn: AsyncConnection[Any], seed: int, *, batches: int = 6, size: int = 20, seal_most: int = 70
+    conn: AsyncConnection[Any],
+    seed: int,
+    *,
+    name: str = "main",
+    batches: int = 6,
+    size: int = 20,
+    most: int = 70,
 ) -> RandomBook:
     """A random book without transfers, on several days, its log sealed now and then in passes of a few leaves."""
     book = RandomBook(conn, Random(seed))
-    await book.open("main")
+    await book.open(name)
     await add_key(conn, book.book_id, book.now)
     await book.people()
     for _ in range(batches):
         await book.batch(size)
         if book.random.random() < 0.5:
-            await seal(conn, book.book_id, [SIGNER], book.now, most=seal_most)
+            await seal(conn, book.book_id, [SIGNER], book.now, most=most)
             await conn.commit()
         if book.random.random() < 0.5:
             book.now += timedelta(days=book.random.choice([1, 3]))
