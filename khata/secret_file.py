@@ -28,7 +28,7 @@ def secrets_for(home: Path, names: Iterable[str]) -> Mapping[str, str]:
             kept = _read(path)
             missing = [name for name in wanted if name not in kept]
             kept |= {name: secrets.token_hex(PASSWORD_BYTES) for name in missing}
-            _write(path, json.dumps(kept, indent=2) + "\n")
+            replace_file(path, json.dumps(kept, indent=2) + "\n")
     return {name: kept[name] for name in wanted}
 
 
@@ -39,8 +39,8 @@ def _read(path: Path) -> dict[str, str]:
         return {}
 
 
-def _write(path: Path, text: str) -> None:
-    """Replace the file whole: 0600 from its first byte, and durable before the passwords are used."""
+def replace_file(path: Path, text: str) -> None:
+    """Replace the file whole: 0600 from its first byte, and durable before anybody relies on it."""
     fresh = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:

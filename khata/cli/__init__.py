@@ -28,6 +28,7 @@ COMMANDS = {
     "adjust": "Manual adjustments: proposed by one person, approved by another.",
     "period": "Close periods, and reopen them by two people.",
     "acts": "What people did to the books, and why.",
+    "witness": "Sign checkpoints of logs that only grow, for somebody else.",
     "sql": "Run SQL with the rights of a role.",
     "states": "Show the transition tables of payments.",
 }
