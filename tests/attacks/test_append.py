@@ -185,7 +185,7 @@ async def test_null_among_the_elements_is_what_is_usual_or_refused(scene: Scene)
     forged = await of_holds(scene)
     for name, values in forged.arguments().items():
         if isinstance(values, list) and name not in MAY_BE_NULL | {"postings"}:
-            with refused(NOT_NULL):
+            with refused("KH009" if name in ("hold_ids", "hold_debits", "hold_credits") else NOT_NULL):
                 await forged.append(scene.app, **{name: [values[0], None]})  # pyright: ignore[reportUnknownArgumentType]
             await scene.app.rollback()
     nulls = {name: [values[0], None] for name, values in forged.arguments().items() if name in MAY_BE_NULL}
@@ -361,12 +361,18 @@ async def test_a_day_that_is_left_out_is_the_batchs_own_and_may_be_closed(scene:
 # ---------------------------------------------------------------- holds
 
 
-async def test_a_hold_without_postings_is_terms_and_no_money(scene: Scene) -> None:
+async def test_a_hold_without_postings_is_terms_and_no_money_by_hand_and_refused_in_a_batch(
+    scene: Scene,
+) -> None:
     forged = await of_holds(scene)
     money = await scene.forge([LEG])
     money.holds = forged.holds
-    await is_taken(scene.app, money)
-    # Their postings come later; nobody else's do.
+    with refused("KH009"):
+        await money.append(scene.app)
+    await scene.app.rollback()
+    await insert_rows(scene.app, "hold", forged.holds)
+    await scene.app.commit()
+    # Its postings come later; nobody else's do.
     placed = await scene.forge(
         [Leg(WALLET, PENDING_A, 5, layer=1, action=0, hold_id=forged.holds[0]["hold_id"])]
     )
@@ -374,6 +380,28 @@ async def test_a_hold_without_postings_is_terms_and_no_money(scene: Scene) -> No
     await is_refused(scene.app, placed, UNIQUE)
     placed.holds = []
     await is_taken(scene.app, placed)
+
+
+async def test_a_hold_in_a_batch_is_stated_once_with_the_accounts_and_the_expiry_of_its_placing(
+    scene: Scene,
+) -> None:
+    fee = await scene.account_id(FEES)
+    for state, changed in (
+        ("KH009", {"debit_account": fee}),
+        ("KH009", {"credit_account": fee}),
+        ("KH009", {"expires_at": NOW - timedelta(hours=1)}),
+        (VALUE, {"tolerance_bps": 20_000}),
+    ):
+        forged = await of_holds(scene)
+        forged.holds[0] |= changed
+        with refused(state):
+            await forged.append(scene.app)
+        await scene.app.rollback()
+    forged = await of_holds(scene)
+    forged.holds = [*forged.holds, forged.holds[0]]
+    with refused("KH009"):
+        await forged.append(scene.app)
+    await scene.app.rollback()
 
 
 async def test_postings_of_a_hold_that_is_not_there_are_refused(scene: Scene) -> None:

@@ -206,17 +206,19 @@ async def new_hold(scene: Scene, **more: object) -> dict[str, object]:
 
 
 async def test_the_terms_of_a_new_hold_are_checked(scene: Scene) -> None:
-    for more, state in (
-        ({"tolerance_bps": -1}, VALUE),
-        ({"tolerance_bps": 10_001}, VALUE),
-        ({"expires_at": "infinity"}, VALUE),
-        ({"debit_account": 999}, "KH005"),
-        ({"debit_account": None}, NOT_NULL),
-        ({"hold_id": scene.open_hold}, UNIQUE),
+    for more, state, appended in (
+        ({"tolerance_bps": -1}, VALUE, None),
+        ({"tolerance_bps": 10_001}, VALUE, None),
+        ({"expires_at": "infinity"}, VALUE, None),
+        ({"debit_account": 999}, "KH005", "KH009"),
+        ({"debit_account": None}, NOT_NULL, "KH009"),
+        ({"hold_id": scene.open_hold}, UNIQUE, None),
     ):
-        forged = await scene.forge([Leg(WALLET, PENDING_B, 5)])
-        forged.holds = [await new_hold(scene, **more)]
-        await is_refused(scene.app, forged, state)
+        hold = await new_hold(scene, **more)
+        place = Leg(WALLET, PENDING_A, 5, layer=1, action=PLACE, hold_id=hold["hold_id"])  # type: ignore[arg-type]
+        forged = await scene.forge([place])
+        forged.holds = [hold]
+        await is_refused(scene.app, forged, state, appended=appended)
     for more in ({"held": 5}, {"captured": 5, "consumed": 5}):  # what ledger.append has no argument for
         with refused(NO_PRIVILEGE):
             await insert_rows(scene.app, "hold", [await new_hold(scene, **more)])
