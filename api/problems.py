@@ -112,6 +112,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.Refusal: _INTERNAL,
     l.InvalidEntry: Problem(422, "The entry cannot be booked"),
     l.BookUnknown: Problem(404, "No such book"),
+    l.FormatUnavailable: Problem(422, "This format cannot be written here"),
     l.NotRecorded: Problem(422, "That is not recorded yet"),
     l.TransferUnknown: Problem(404, "No such transfer between books"),
     l.Overloaded: Problem(503, "The service is overloaded", 1),

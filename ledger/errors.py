@@ -31,6 +31,18 @@ class InvalidEntry(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class FormatUnavailable(LedgerError):
+    """An export that needs a library which is not installed here."""
+
+    code: ClassVar[str] = "format_unavailable"
+    format: str
+    library: str
+
+    def __str__(self) -> str:
+        return f"{self.format} needs {self.library}: pip install 'khata[{self.format}]'"
+
+
+@dataclass(unsafe_hash=True)
 class BookUnknown(LedgerError):
     code: ClassVar[str] = "book_unknown"
     book_id: int

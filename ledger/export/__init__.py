@@ -18,6 +18,7 @@ from typing import Any
 from psycopg import AsyncConnection
 
 from ledger.errors import InvalidEntry
+from ledger.export import ads, parquet
 from ledger.export.beancount import beancount
 from ledger.export.money import decimal_text, exponent, minor_units
 from ledger.export.plaintext import hledger, ledger
@@ -58,6 +59,16 @@ _WRITERS: dict[str, dict[str, Writer]] = {
     "hledger": {"books.hledger": hledger},
     "ledger": {"books.ledger": ledger},
     "beancount": {"books.beancount": beancount},
+    "parquet": {
+        "journals.parquet": parquet.journals,
+        "lines.parquet": parquet.lines,
+        "accounts.parquet": parquet.accounts,
+    },
+    "ads": {
+        "GL_Detail.txt": ads.gl_detail,
+        "Trial_Balance.txt": ads.trial_balance,
+        "Chart_Of_Accounts.txt": ads.chart_of_accounts,
+    },
 }
 FORMATS = tuple(_WRITERS)
 """The formats, by name."""
