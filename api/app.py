@@ -36,8 +36,10 @@ from api.routes import (
     health,
     holds,
     journals,
+    log,
     payments,
     periods,
+    receipts,
     reports,
     statements,
     transfers,
@@ -56,6 +58,7 @@ ROUTES = (
     *(*statements.routes, *reports.routes),
     *(*transfers.routes, *account_changes.routes),
     *(*adjustments.routes, *periods.routes, *acts.routes, *access.routes),
+    *(*log.routes, *receipts.routes),
     *(*book_transfers.routes, *consolidated.routes),
 )
 

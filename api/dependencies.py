@@ -16,6 +16,7 @@ from psycopg_pool import AsyncConnectionPool
 from api.access import AccessLog
 from api.known_accounts import KnownAccounts
 from api.limits import RateLimit
+from api.log_keys import LogKeys
 from api.oauth.keys import KeyRing
 from api.oauth.tokens import Authority, TokenVerifier
 from api.reads import Reads
@@ -92,6 +93,10 @@ class AppDependencies:
     @cached_property
     def access(self) -> AccessLog:
         return AccessLog(self.pool, self.gateway.ids, self.clock)
+
+    @cached_property
+    def log_keys(self) -> LogKeys:
+        return LogKeys(self.secrets, self.clock)
 
     @cached_property
     def exporting(self) -> asyncio.Semaphore:

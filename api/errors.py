@@ -173,6 +173,26 @@ class StatementTooLong(ApiError):
 
 
 @dataclass(unsafe_hash=True)
+class EntryTooLong(ApiError):
+    """An entry bundle tells an entry's length in two bytes (c2sp.org/tlog-tiles)."""
+
+    code: ClassVar[str] = "entry_too_long"
+    length: int
+
+    def __str__(self) -> str:
+        return f"An entry of {self.length} bytes is among them, more than a bundle can hold: read the export"
+
+
+class LogNotBegun(ApiError):
+    """The log of a book gets its key when the worker first seals it."""
+
+    code: ClassVar[str] = "log_not_begun"
+
+    def __str__(self) -> str:
+        return "The book's log has not begun yet"
+
+
+@dataclass(unsafe_hash=True)
 class CallerGone(ApiError):
     """Nobody reads the answer, or too slowly: it is given up where it is."""
 

@@ -38,6 +38,12 @@ _PATH_PARAMETERS = {
     "journal_id": ("The journal's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0ab"),
     "proposal_id": ("The proposal's id", "019ab3e8-6f5a-7c21-9d04-3b7c55d1e0ac"),
     "account": ("The account's path", "Liabilities:Customer:c42:Wallet"),
+    "book": ("The book's name", "main"),
+    "level": ("Level of the tree, 0 the leaves; 0 to 63", "0"),
+    "tile": (
+        "The tile's number, three digits a segment, all but the last after an x; `.p/W` for the first W of it",
+        "x001/x234/067",
+    ),
 }
 
 
@@ -120,7 +126,8 @@ def _problem(status: int) -> dict[str, Any]:
 
 def _operation(path: str, handler: HTTPRouteHandler, policy: Policy, operation: Operation) -> dict[str, Any]:
     made: dict[str, Any] = {
-        "operationId": _camel(handler.handler_name),
+        # One handler may answer for the platform's book and for any other.
+        "operationId": _camel(handler.handler_name) + ("OfBook" if "{book" in path else ""),
         "summary": operation.summary,
         "description": _text(handler),
         "tags": [operation.tag],

@@ -27,6 +27,9 @@ from api import errors as a
 from banks import errors as b
 from gateway import errors as g
 from ledger import errors as l
+from ledger.log import keys as k
+from ledger.log import note as n
+from ledger.log import proofs as p
 from ledger.reports import errors as r
 
 MEDIA_TYPE = "application/problem+json"
@@ -65,6 +68,8 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.BodyTooLarge: Problem(413, "The body is too large"),
     a.IdempotencyKeyMissing: Problem(400, "An Idempotency-Key is needed"),
     a.StatementTooLong: Problem(422, "The statement is too long"),
+    a.EntryTooLong: Problem(422, "An entry is too long for a bundle"),
+    a.LogNotBegun: Problem(503, "The book's log has not begun", 2),
     a.CallerGone: Problem(408, "The answer was not read in time"),
     a.RateLimited: Problem(429, "Too many requests"),
     a.ClientLocked: Problem(429, "Too many failed attempts"),
@@ -148,6 +153,10 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.PeriodNotOver: Problem(409, "The day is not over"),
     l.PeriodAlreadyClosed: Problem(409, "The day is closed already"),
     l.PeriodNotClosed: Problem(409, "There is nothing to reopen"),
+    k.LogKeyUnusable: _INTERNAL,
+    n.NoteMalformed: _INTERNAL,
+    n.SignatureInvalid: _INTERNAL,
+    p.NotInLog: Problem(404, "The log has no such leaf or size"),
     l.ReopeningOutdated: Problem(409, "The period has changed since"),
 }
 

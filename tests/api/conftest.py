@@ -32,6 +32,7 @@ from gateway.merchants import Merchant, NewMerchant, create_merchant
 from gateway.opening import Openings
 from gateway.vault import Vault
 from khata.database import Database, sqlalchemy_url
+from khata.sealing import Sealer
 from khata.wiring import Writers
 from ledger import model as m
 from ledger.books import create_book, open_accounts
@@ -132,6 +133,15 @@ class Api:
         result = await self.deps.gateway.writers(self.deps.book_id).submit(m.Unit((journal,)))
         assert isinstance(result, m.Posted), result
         return id_
+
+    async def seal(self, book_id: int | None = None) -> None:
+        """Take everything that the book (None: the platform's) has into its log."""
+        sealer = Sealer("khata.test", self.deps.secrets)
+        more = True
+        while more:
+            async with self.deps.pool.connection() as conn:
+                sealed = await sealer.seal(conn, book_id or self.deps.book_id, now=self.clock())
+            more = sealed is not None and sealed.more
 
     async def wallet(self, owner: Merchant, name: str, amount: int) -> str:
         """A customer's wallet of a merchant's, with money in it."""

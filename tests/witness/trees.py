@@ -1,4 +1,4 @@
-"""RFC 6962 section 2.1 word for word, beside the implementation: roots and consistency proofs of lists of leaves."""
+"""RFC 6962 section 2.1 word for word, beside the implementation: roots and proofs of lists of leaves."""
 
 from __future__ import annotations
 
@@ -19,6 +19,16 @@ def mth(leaves: list[bytes]) -> bytes:
         return sha256(b"\x00" + leaves[0]).digest()
     k = _half(len(leaves))
     return sha256(b"\x01" + mth(leaves[:k]) + mth(leaves[k:])).digest()
+
+
+def path(m: int, leaves: list[bytes]) -> list[bytes]:
+    """PATH(m, D[n])."""
+    if len(leaves) == 1:
+        return []
+    k = _half(len(leaves))
+    if m < k:
+        return [*path(m, leaves[:k]), mth(leaves[k:])]
+    return [*path(m - k, leaves[k:]), mth(leaves[:k])]
 
 
 def proof(m: int, leaves: list[bytes]) -> list[bytes]:
