@@ -36,8 +36,8 @@ def command(seed: int) -> None:
     """Tell the scripted story on real processes and sockets, show that the books are right, and exit 0.
 
     Over 200 payments of three merchants in INR, JPY and KWD: declines, time-outs, captures in parts, voids, expiry,
-    refunds, settlement, funds; then the trial balance, every balance explained, hledger and ledger agreeing with every
-    account, the bank's own book compared, and the audit. The data stays; run it again for more.
+    refunds, settlement, funds; then the trial balance, every balance explained, hledger, ledger and beancount agreeing
+    with every account, the bank's own book compared, and the audit. The data stays; run it again for more.
     """
     configure_logs("ERROR")
     given = Settings()
@@ -72,7 +72,7 @@ async def _prove(settings: Settings, database: Database, story: acts.Story) -> N
     async with await AsyncConnection.connect(database.audit_dsn) as conn:
         for book_id in story.books:
             balances = await read.balances(conn, book_id)
-            for judge, name in ((judges.hledger, "hledger"), (judges.ledger, "ledger")):
+            for name, judge in judges.JUDGES.items():
                 path = settings.home / f"demo-{book_id}.{name}"
                 with path.open("wb") as file:
                     async for chunk in export_journal(conn, book_id, name):

@@ -101,7 +101,10 @@ async def export_journal(
     through_seq: int | None = None,
 ) -> Chunks:
     """``export_file`` for a format of one file, of a range of journals."""
-    [name] = FILES.get(format, ("",))
-    chosen = Selection(after_seq=after_seq, through_seq=through_seq)
-    async for chunk in export_file(conn, book_id, format, name, chosen):
+    files = FILES.get(format, ())
+    if len(files) != 1:
+        raise InvalidEntry("format", f"{format!r} is no format of one file")
+    async for chunk in export_file(
+        *(conn, book_id, format, files[0]), Selection(after_seq=after_seq, through_seq=through_seq)
+    ):
         yield chunk

@@ -38,7 +38,7 @@ def test_the_story_ends_well_on_a_postgresql_15_given_by_url() -> None:
             told = run_demo(home, KHATA_DATABASE_URL=server.admin_dsn)
         assert not (home / "postgres").exists()
     assert "210 payments over HTTP" in told
-    for judge in ("hledger", "ledger", "the bank's own book"):
+    for judge in ("hledger", "ledger", "beancount", "the bank's own book"):
         assert re.search(rf"✓ {judge}.* agree", told), told[-5000:]
     assert "The books are right." in told
 
