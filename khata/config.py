@@ -4,8 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from ledger.log.note import NoteMalformed, Type, Verifier
+
+
+class Witness(BaseModel):
+    """``vkey``: its key of type cosignature/v1; ``url``: its submission prefix."""
+
+    model_config = ConfigDict(frozen=True)
+
+    vkey: str
+    url: str
+
+    @field_validator("vkey")
+    @classmethod
+    def _cosigns(cls, vkey: str) -> str:
+        try:
+            key = Verifier.parse(vkey)
+        except NoteMalformed as error:
+            raise ValueError(str(error)) from error
+        if key.type is not Type.COSIGNATURE:
+            raise ValueError("a witness's key is of type 4, cosignature/v1")
+        return vkey
+
+    @property
+    def verifier(self) -> Verifier:
+        return Verifier.parse(self.vkey)
 
 
 class Settings(BaseSettings):
@@ -54,3 +80,8 @@ class Settings(BaseSettings):
     books: tuple[str, ...] = ()
     """Names of the books that new merchants are at home in (JSON), one chosen by the merchant's id; none: `book`."""
     log_level: str = "INFO"
+
+    log_origin: str = Field(default="khata.local", pattern=r"^[!-*,-~]{1,120}$")
+    """What the names of the books' transparency logs begin with: `<log_origin>/<book>`."""
+    witnesses: tuple[Witness, ...] = ()
+    """Who cosigns their checkpoints (JSON): `[{"vkey": "name+id+key", "url": "https://…"}]`."""

@@ -7,7 +7,7 @@ delivered twice, and a worker may die anywhere: what is due stays due. Procrasti
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import structlog
 from procrastinate import App, PsycopgConnector
@@ -20,9 +20,12 @@ from api.secrets import ApiSecrets
 from gateway import funds, recovery
 from gateway.core import Gateway
 from gateway.transfers import between_books
+from khata.config import Witness
+from khata.cosigning import Cosigning
 from khata.holds import expire_ledger_holds
 from khata.indexing import index_new_journals
 from khata.rolling import roll_up_books
+from khata.sealing import Sealer, seal_books
 
 log = structlog.get_logger()
 
@@ -33,7 +36,14 @@ HOURLY = "0 * * * *"
 KEEP_FAILED_HOURS = 7 * 24
 
 
-def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
+def job_app(
+    dsn: str,
+    gw: Gateway,
+    secrets: ApiSecrets,
+    *,
+    log_origin: str = "khata.local",
+    witnesses: Sequence[Witness] = (),
+) -> App:
     """The procrastinate application of ``gw``. ``dsn``: libpq URL of ``khata_app``."""
     options = {"options": "-c search_path=procrastinate"}
     app = App(connector=PsycopgConnector(conninfo=dsn, kwargs=options, min_size=1, max_size=4))
@@ -54,6 +64,9 @@ def job_app(dsn: str, gw: Gateway, secrets: ApiSecrets) -> App:
     every(EVERY_SECOND, "carry_transfers", lambda: transfers.recover(limit=BATCH))
     every(EVERY_SECOND, "expire_holds", lambda: expire_ledger_holds(gw, limit=BATCH))
     every(EVERY_SECOND, "index_journals", lambda: index_new_journals(gw))
+    sealer, cosigning = Sealer(log_origin, secrets), Cosigning.of(gw, witnesses)
+    every(EVERY_SECOND, "seal_books", lambda: seal_books(gw, sealer, limit=BATCH))
+    every(EVERY_SECOND, "show_witnesses", cosigning.show_all)
     every(EVERY_SECOND, "roll_up_books", lambda: roll_up_books(gw, limit=BATCH))
     every(EVERY_MINUTE, "release_funds", lambda: funds.release_due(gw, on=gw.clock().date()))
 

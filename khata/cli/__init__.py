@@ -19,6 +19,7 @@ COMMANDS = {
     "migrate": "Prepare the database: roles, schemas, migrations.",
     "books": "Look into the books: accounts, balances, journals, trial balance.",
     "merchants": "Make merchants, each at home in a book.",
+    "clients": "Make and list clients of the API: an auditor's, an operator's.",
     "statement": "An account's statement: csv, camt.053, html, pdf.",
     "report": "Trial balance, balance sheet, income statement, ageing.",
     "post": "Post a journal.",
@@ -27,8 +28,10 @@ COMMANDS = {
     "audit": "Check every invariant on the database.",
     "adjust": "Manual adjustments: proposed by one person, approved by another.",
     "period": "Close periods, and reopen them by two people.",
+    "log": "The transparency log: seal, checkpoints, keys, proofs.",
     "acts": "What people did to the books, and why.",
     "witness": "Sign checkpoints of logs that only grow, for somebody else.",
+    "access": "Who looked at what, and who was turned away.",
     "sql": "Run SQL with the rights of a role.",
     "states": "Show the transition tables of payments.",
 }

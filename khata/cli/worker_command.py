@@ -44,7 +44,13 @@ async def work(settings: Settings, database: Database) -> None:
         asyncio.get_running_loop().add_signal_handler(signal_, stop.set)
     async with open_gateway(settings, database) as gw:
         collect_rarely()
-        app = job_app(database.app_dsn, gw, api_secrets(settings))
+        app = job_app(
+            database.app_dsn,
+            gw,
+            api_secrets(settings),
+            log_origin=settings.log_origin,
+            witnesses=settings.witnesses,
+        )
         async with app.open_async():
             working = asyncio.create_task(_work_on(app, stop))
             stopping = asyncio.create_task(stop.wait())

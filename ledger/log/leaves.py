@@ -35,9 +35,10 @@ _ACTS = """
 SELECT act, recorded_at, person, action, subject, reason, detail, leaf_hash FROM ledger.act
  WHERE book_id = %(book)s AND act BETWEEN %(first)s AND %(last)s ORDER BY act"""
 _ACCOUNTS = """
-SELECT a.account_id, a.path, a.currency, a.owner, a.opened_at, f.floor
+SELECT a.account_id, a.path, a.currency, a.owner, a.opened_at,
+       (SELECT f.floor FROM ledger.account_fact f
+         WHERE f.book_id = a.book_id AND f.account_id = a.account_id AND f.fact = 1)
   FROM ledger.account a
-  JOIN ledger.account_fact f ON f.book_id = a.book_id AND f.account_id = a.account_id AND f.fact = 1
  WHERE a.book_id = %(book)s AND a.account_id BETWEEN %(first)s AND %(last)s ORDER BY a.account_id"""
 # One value for many rows: a row of its own for each hash would take longer than all that is made of it.
 _HASHES: dict[str, LiteralString] = {

@@ -68,8 +68,8 @@ def root_of_edge(edge: Iterable[bytes]) -> bytes:
 async def subtree_roots(
     conn: AsyncConnection[Any], book_id: int, size: int, subtrees: Iterable[Range]
 ) -> list[bytes]:
-    """The roots of subtrees of the log at ``size``, by the tiles that hold them: as many reads as the tree has levels
-    or so, whatever its size."""
+    """The roots of subtrees of the log, which has ``size`` leaves by now: as many reads as the tree has levels or so,
+    whatever its size."""
     known: dict[tuple[int, int], bytes] = {}
 
     async def perfect(level: int, number: int) -> bytes:
