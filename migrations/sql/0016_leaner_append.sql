@@ -1,4 +1,4 @@
--- ledger.append writes each hold that it places once, with what its postings put into it and took out again: before, it was
+-- Two things that ledger.append does with fewer steps. It writes each hold that it places once, with what its postings put into it and took out again: before, it was
 -- inserted empty and then updated, which moved it within its indexes (hold_due is about the sums).
 
 -- As apply_holds, for the journals of one batch and the holds that it places. What is stated of a hold counts only beside its
@@ -65,7 +65,49 @@ DROP TRIGGER hold_added ON ledger.hold;
 CREATE TRIGGER hold_added AFTER INSERT ON ledger.hold REFERENCING NEW TABLE AS added FOR EACH STATEMENT
   WHEN (current_user <> 'khata_poster') EXECUTE FUNCTION ledger.hold_added();
 
--- As in 0011, but that holds are written last.
+-- As apply_balances, for a batch of one journal of one posting, which is what a lone caller posts: each account has one line, so
+-- nothing needs sorting or adding up, and the statement takes half as long to set up. The conditions are the same ones.
+CREATE FUNCTION ledger.apply_posting(of_book integer, of_journal bigint,
+                                     OUT postings bigint, OUT of_holds bigint, OUT last_line smallint, OUT limited integer[])
+LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp
+AS $$ DECLARE fitting integer[]; BEGIN
+  WITH p AS MATERIALIZED (
+    SELECT * FROM ledger.posting WHERE book_id = of_book AND journal_seq = of_journal
+  ), d AS (
+    SELECT debit_account AS account_id, currency, debit_seq AS seq, debit_posted AS posted, debit_available AS available,
+           debit_incoming AS incoming, amount, CASE layer WHEN 0 THEN amount ELSE 0 END AS posted_debit, 0::bigint AS posted_credit,
+           CASE layer WHEN 1 THEN amount ELSE 0 END AS pending_debit, 0::bigint AS pending_credit FROM p
+    UNION ALL
+    SELECT credit_account, currency, credit_seq, credit_posted, credit_available, credit_incoming, amount, 0,
+           CASE layer WHEN 0 THEN amount ELSE 0 END, 0, CASE layer WHEN 1 THEN amount ELSE 0 END FROM p
+  ), u AS (
+    UPDATE ledger.balance b
+       SET seq = d.seq, posted_debits = b.posted_debits + d.posted_debit, posted_credits = b.posted_credits + d.posted_credit,
+           pending_debits = b.pending_debits + d.pending_debit, pending_credits = b.pending_credits + d.pending_credit
+      FROM d CROSS JOIN LATERAL (
+           SELECT x.ctid AS place FROM ledger.balance x WHERE x.book_id = of_book AND x.account_id = d.account_id OFFSET 0) AS f
+     WHERE b.ctid = f.place AND d.currency = b.currency
+       AND d.seq = b.seq + 1
+       AND (b.status = 'open' OR d.amount < 0)
+       AND (b.floor IS NULL OR d.available >= b.floor)
+       AND CASE WHEN b.debit_normal
+           THEN d.posted = b.posted_debits + d.posted_debit - b.posted_credits - d.posted_credit
+                AND d.available = d.posted - b.pending_credits - d.pending_credit
+                AND d.incoming = b.pending_debits + d.pending_debit
+           ELSE d.posted = b.posted_credits + d.posted_credit - b.posted_debits - d.posted_debit
+                AND d.available = d.posted - b.pending_debits - d.pending_debit
+                AND d.incoming = b.pending_credits + d.pending_credit END
+    RETURNING b.account_id, b.limits
+  ), moved AS (
+    SELECT array_agg(account_id) AS fitting, array_agg(account_id) FILTER (WHERE limits > 0) AS limited FROM u)
+  SELECT count(*), count(p.hold_id), max(p.line), (SELECT m.fitting FROM moved m), (SELECT m.limited FROM moved m)
+    INTO postings, of_holds, last_line, fitting, limited FROM p;
+  IF postings = 1 AND cardinality(fitting) IS DISTINCT FROM 2 THEN   -- with another in the journal it is refused for that
+    PERFORM ledger.explain_balances(of_book, of_journal, of_journal, fitting);
+  END IF;
+END $$;
+
+-- As in 0011, but that holds are written last, and one posting has its own way.
 CREATE OR REPLACE FUNCTION ledger.append(
   of_book integer, expected bigint, next bigint, first bigint, at timestamptz, postings ledger.posting[],
   ids uuid[], effective_ats timestamptz[], reversed bigint[], lines smallint[], kinds text[],
@@ -141,7 +183,11 @@ BEGIN
   IF (earliest AT TIME ZONE 'UTC')::date <= closed THEN
     PERFORM ledger.refuse('KH002', format('book %s is closed through %s', of_book, closed));
   END IF;
-  a := ledger.apply_balances(of_book, first, last);
+  IF n = 1 AND written = 1 THEN
+    a := ledger.apply_posting(of_book, first);
+  ELSE
+    a := ledger.apply_balances(of_book, first, last);
+  END IF;
   IF cardinality(lines) > 0 THEN
     SELECT sum(coalesce(l, 1)), min(coalesce(l, 1)) INTO stated, fewest FROM unnest(lines) AS l;
   END IF;
@@ -165,5 +211,5 @@ BEGIN
   END IF;
 END $$;
 
-REVOKE ALL ON FUNCTION ledger.write_holds FROM PUBLIC;
-GRANT EXECUTE ON FUNCTION ledger.write_holds TO khata_poster;
+REVOKE ALL ON FUNCTION ledger.write_holds, ledger.apply_posting FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION ledger.write_holds, ledger.apply_posting TO khata_poster;
