@@ -8,6 +8,7 @@ from rich.table import Column, Table
 
 from khata.audit import BookAudit, audit_database
 from khata.bootstrap import open_server
+from khata.cli.access import record_use
 from khata.cli.common import console, json_option, print_json, run, stderr, with_database
 from khata.config import Settings
 from khata.database import Database
@@ -34,6 +35,7 @@ def command(tamper: bool, as_json: bool) -> None:
         return
 
     async def work(database: Database) -> list[BookAudit]:
+        await record_use(database)
         with Progress(console=stderr, transient=True) as bar:
             task = bar.add_task("journals", total=None)
             return await audit_database(

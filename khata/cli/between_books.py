@@ -8,6 +8,7 @@ import rich_click as click
 from psycopg import AsyncConnection
 from rich.table import Column, Table
 
+from khata.cli.access import record_use
 from khata.cli.common import (
     BookMissing,
     book_option,
@@ -148,6 +149,7 @@ def consolidated(at: tuple[str, ...], as_json: bool) -> None:
 
     async def work(database: Database) -> Consolidated:
         seqs = {await _number(database, name): seq for name, seq in map(_at, at)} or None
+        await record_use(database)
         async with await AsyncConnection.connect(database.audit_dsn) as conn:
             return await load_consolidated(conn, seqs)
 

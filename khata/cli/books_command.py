@@ -15,6 +15,7 @@ from khata.cli.as_of import effective_option, known_option
 from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
 from khata.cli.journals_command import journals
 from khata.cli.money import major
+from khata.cli.tail_command import tail
 from khata.clock import utc_now
 from khata.config import Settings
 from khata.database import Database
@@ -33,6 +34,7 @@ def command() -> None:
 
 
 command.add_command(journals)
+command.add_command(tail)
 for books_command in between_books.COMMANDS:
     command.add_command(books_command)
 for account_command in COMMANDS:

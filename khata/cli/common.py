@@ -19,6 +19,7 @@ from api.errors import ApiError
 from banks.errors import BanksError
 from gateway.errors import GatewayError
 from khata.bootstrap import open_database
+from khata.cli.access import record_use
 from khata.config import Settings
 from khata.database import Database
 from khata.errors import KhataError
@@ -86,8 +87,12 @@ async def _await(waiting: Awaitable[T]) -> T:
 
 @asynccontextmanager
 async def reading(database: Database, book: str | None) -> AsyncGenerator[tuple[AsyncConnection[Any], int]]:
-    """A read-only connection as ``khata_audit`` and the id of the book. Raises ``BookMissing``."""
+    """A read-only connection as ``khata_audit`` and the id of the book. Raises ``BookMissing``.
+
+    That the command is used stands in the access log before.
+    """
     name = book or Settings().book
+    await record_use(database, book=name)
     async with await AsyncConnection.connect(database.audit_dsn) as conn:
         await conn.set_read_only(True)
         book_id = await find_book(conn, name)

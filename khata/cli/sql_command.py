@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import psycopg
 import rich_click as click
 from rich.markup import escape
@@ -9,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from khata.bootstrap import open_database
+from khata.cli.access import record_use
 from khata.cli.common import console
 from khata.config import Settings
 
@@ -27,6 +30,7 @@ def command(statements: str, role: str) -> None:
     Example: `khata sql "SELECT kind, count(*) FROM ledger.journal GROUP BY 1"`
     """
     with open_database(Settings()) as (database, _):
+        asyncio.run(record_use(database, subject=role))
         dsn: str = getattr(database, f"{role}_dsn")
         try:
             with psycopg.connect(dsn) as conn:
