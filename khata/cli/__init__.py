@@ -23,7 +23,8 @@ COMMANDS = {
     "statement": "An account's statement: csv, camt.053, html, pdf.",
     "report": "Trial balance, balance sheet, income statement, ageing.",
     "post": "Post a journal.",
-    "export": "Take the journal away: jsonl, csv, hledger, ledger.",
+    "export": "Take a book away: an audit pack, or one form for another program.",
+    "import-pack": "Make a book of an audit pack.",
     "import": "Import a bank's settlement file.",
     "audit": "Check every invariant on the database.",
     "adjust": "Manual adjustments: proposed by one person, approved by another.",
@@ -51,7 +52,7 @@ class LazyGroup(click.RichGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
         if found is not None:
-            found = importlib.import_module(f"khata.cli.{name}_command").command
+            found = importlib.import_module(f"khata.cli.{name.replace('-', '_')}_command").command
         return name, found, rest
 
 

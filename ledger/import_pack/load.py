@@ -40,6 +40,13 @@ _SEAL = "SELECT ledger.seal(%s, %s, %s::integer, %s, %s, %b, %b, %b, %b, %s, %s)
 
 Signers = Callable[[AsyncConnection[Any], int], Awaitable[Sequence[Signer]]]
 
+Told = Callable[[int], None]
+"""Told how many journals were posted since the last time."""
+
+
+def nobody(journals: int) -> None:
+    """No progress."""
+
 
 @dataclass(frozen=True, slots=True)
 class Imported:
@@ -58,7 +65,7 @@ async def import_pack(
     signers: Signers,
     *,
     now: datetime,
-    progress: Callable[[int], None] = lambda _journals: None,
+    progress: Told = nobody,
 ) -> Imported:
     """Make the book of a pack that the verifier has found in order; commits as it goes, goes on where it was stopped.
 
@@ -142,7 +149,7 @@ class _Loading:
         self._batches = 0
         self.posted = 0
 
-    async def all(self, pack: Pack, progress: Callable[[int], None]) -> None:
+    async def all(self, pack: Pack, progress: Told) -> None:
         acts = Acts(self._conn, self._book_id, map(orjson.loads, lines(pack, "proposals.jsonl")))
         for entry in in_order(pack):
             if entry.number <= self._held[entry.source]:

@@ -8,7 +8,7 @@ that was changed behind the ledger's back no pack is made; the first culprit is 
 from ledger.export.pack.container import Container, Entry, File, in_directory, in_zip
 from ledger.export.pack.errors import BookAltered, NothingSealed
 from ledger.export.pack.scope import Scope, find_scope
-from ledger.export.pack.write import FOLDERS, Written, write_pack, zip_comment
+from ledger.export.pack.write import FOLDERS, Progress, Written, silent, write_pack, zip_comment
 
 __all__ = [
     "FOLDERS",
@@ -17,11 +17,13 @@ __all__ = [
     "Entry",
     "File",
     "NothingSealed",
+    "Progress",
     "Scope",
     "Written",
     "find_scope",
     "in_directory",
     "in_zip",
+    "silent",
     "write_pack",
     "zip_comment",
 ]

@@ -6,7 +6,7 @@ line says, and every line's balances must follow from those before it. The first
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime
 from itertools import groupby
 from operator import itemgetter
@@ -41,6 +41,13 @@ _NAMES = """
 SELECT account_id, path, currency, debit_normal FROM ledger.account
  WHERE book_id = %(book)s AND account_id = ANY(%(ids)s)"""
 
+_HOLDS = """
+SELECT h.hold_id::text, d.path, c.path, d.currency, h.tolerance_bps, h.expires_at FROM ledger.hold h
+  JOIN ledger.account d ON d.book_id = h.book_id AND d.account_id = h.debit_account
+  JOIN ledger.account c ON c.book_id = h.book_id AND c.account_id = h.credit_account
+ WHERE h.book_id = %(book)s AND h.hold_id = ANY(%(ids)s::uuid[])"""
+_TERMS = ("debit", "credit", "currency", "tolerance_bps", "expires_at")
+
 
 class Name(NamedTuple):
     path: str
@@ -61,8 +68,25 @@ async def line_rows(
         journals = await (await conn.cursor(binary=True).execute(_JOURNALS, given)).fetchall()
         postings = await (await conn.cursor(binary=True).execute(_POSTINGS, given)).fetchall()
         await _learn(conn, book_id, names, {side for row in postings for side in (row[2], row[7])})
-        yield _page(after_seq + 1, last, journals, postings, names, running)
+        said = [orjson.loads(row[-1]) for row in journals]
+        await _check_holds(conn, book_id, said)
+        yield _page(after_seq + 1, last, zip(journals, said, strict=True), postings, names, running)
         after_seq = last
+
+
+async def _check_holds(conn: AsyncConnection[Any], book_id: int, said: list[dict[str, Any]]) -> None:
+    """The terms of a hold's row are those that its journal placed it with."""
+    placed = {line["hold"]["id"]: line for line in said if line.get("hold", {}).get("action") == "place"}
+    if not placed:
+        return
+    cursor = await conn.execute(_HOLDS, {"book": book_id, "ids": list(placed)})
+    found = {row[0]: row[1:] for row in await cursor.fetchall()}
+    for id_, line in placed.items():
+        *terms, at = found.get(id_) or (None,) * len(_TERMS)
+        terms.append(at and _text(at))
+        for name, value in zip(_TERMS, terms, strict=True):
+            if value != line["hold"][name]:
+                raise BookAltered(f"hold {id_}, {name}", str(value), str(line["hold"][name]))
 
 
 async def _learn(conn: AsyncConnection[Any], book_id: int, names: dict[int, Name], wanted: set[int]) -> None:
@@ -77,24 +101,25 @@ async def _learn(conn: AsyncConnection[Any], book_id: int, names: dict[int, Name
 def _page(
     first: int,
     last: int,
-    journals: list[tuple[Any, ...]],
+    journals: Iterable[tuple[tuple[Any, ...], dict[str, Any]]],
     postings: list[tuple[Any, ...]],
     names: dict[int, Name],
     running: Running,
 ) -> bytes:
     lines = {seq: list(rows) for seq, rows in groupby(postings, key=itemgetter(0))}
     out: list[str] = []
-    for seq, row in zip(range(first, last + 1), journals, strict=False):
+    due = first
+    for row, said in journals:
+        seq, due = due, due + 1
         if row[0] != seq:
             raise BookAltered(f"journal {seq}", "missing", "there")
-        said = orjson.loads(row[-1])
         _check_journal(seq, row[1:-1], said)
         _check_count(seq, len(lines.get(seq, ())), len(said["postings"]))
         hold = said.get("hold", {}).get("id")
         for posting, stated in zip(lines.get(seq, ()), said["postings"], strict=True):
             _line(out, posting, stated, hold, names, running)
-    if len(journals) <= last - first:
-        raise BookAltered(f"journal {first + len(journals)}", "missing", "there")
+    if due <= last:
+        raise BookAltered(f"journal {due}", "missing", "there")
     return "".join(out).encode()
 
 

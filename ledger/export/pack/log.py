@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from itertools import zip_longest
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 
 from ledger.canonical import rfc3339
@@ -14,11 +16,13 @@ from ledger.export.pack.errors import BookAltered
 from ledger.export.pack.scope import Scope
 from ledger.export.pack.state import json_line
 from ledger.log.checkpoint import Checkpoint
-from ledger.log.leaves import Chunk, chunks, runs
+from ledger.log.keys import LogKey, load_keys
+from ledger.log.leaves import SOURCES, Chunk, chunks, read_entries, runs
 from ledger.log.merkle import HASH_BYTES, Frontier, leaf_hash, perfect_parts
-from ledger.log.note import Note, Verifier
+from ledger.log.note import NoteMalformed, SignatureInvalid
 from ledger.log.tiles import TILE_BYTES, WIDTH, read_tile, subtree_roots
 
+_PAGE = 1000
 _NOTE = """
 SELECT c.note, (SELECT string_agg(s.line || E'\\n', '' ORDER BY s.witness) FROM ledger.cosignature s
                  WHERE s.book_id = c.book_id AND s.size = c.size)
@@ -29,9 +33,6 @@ SELECT size, note FROM ledger.checkpoint c
    AND (size = %(to)s OR %(all)s
         OR EXISTS (SELECT FROM ledger.day_end d WHERE d.book_id = c.book_id AND d.size = c.size))
  ORDER BY size LIMIT 1000"""
-_KEYS = """
-SELECT name, public, signs_from, lead(old_until) OVER (ORDER BY key), endorsement
-  FROM ledger.log_key WHERE book_id = %s ORDER BY key"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +43,24 @@ class Ends:
     last: str
     checkpoint: Checkpoint
     frontier: list[bytes]
+    keys: list[LogKey]
 
 
 async def find_ends(conn: AsyncConnection[Any], scope: Scope) -> Ends:
     """Raises ``BookAltered`` where the kept tiles do not give the root of the checkpoint before the range."""
+    keys = await load_keys(conn, scope.book_id)
     last = await _note(conn, scope.book_id, scope.to_index)
-    checkpoint = _parse(last, scope.to_index)
+    checkpoint = _opened(last, scope.to_index, keys)
     if scope.from_index == 0:
-        return Ends(None, last, checkpoint, [])
+        return Ends(None, last, checkpoint, [], keys)
     prior = await _note(conn, scope.book_id, scope.from_index)
     subtrees = [(n << level, (n + 1) << level) for level, n in perfect_parts(0, scope.from_index)]
     parts = await subtree_roots(conn, scope.book_id, scope.from_index, subtrees)
     root = Frontier(scope.from_index, parts).root()
-    wanted = _parse(prior, scope.from_index).root
+    wanted = _opened(prior, scope.from_index, keys).root
     if root != wanted:
         raise BookAltered(f"the first {scope.from_index} leaves", f"of the root {root.hex()}", wanted.hex())
-    return Ends(prior, last, checkpoint, parts)
+    return Ends(prior, last, checkpoint, parts, keys)
 
 
 async def _note(conn: AsyncConnection[Any], book_id: int, size: int) -> str:
@@ -67,27 +70,74 @@ async def _note(conn: AsyncConnection[Any], book_id: int, size: int) -> str:
     return row[0] + (row[1] or "")
 
 
-def _parse(note: str, size: int) -> Checkpoint:
-    found = Checkpoint.parse(Note.parse(note).text)
+def _opened(note: str, size: int, keys: Sequence[LogKey]) -> Checkpoint:
+    try:
+        found = Checkpoint.opened(note, [key.verifier for key in keys])
+    except (NoteMalformed, SignatureInvalid) as error:
+        raise BookAltered(f"checkpoint {size}", str(error), "signed by the log's key") from None
     if found.size != size:
         raise BookAltered(f"checkpoint {size}", f"signed for {found.size} leaves", str(size))
     return found
 
 
-async def journal_lines(
-    conn: AsyncConnection[Any], scope: Scope, ends: Ends
-) -> AsyncGenerator[tuple[bytes, int]]:
-    """``journal.jsonl`` in chunks, each with how many lines it has; every leaf of the range goes through the tree.
+_NUMBER = {"account": "account_id", "act": "act"}
+_FIRST_MISSING = """
+SELECT n FROM generate_series(%(first)s::bigint, %(last)s::bigint) AS n
+ WHERE NOT EXISTS (SELECT FROM ledger.journal j WHERE j.book_id = %(book)s AND j.seq = n) ORDER BY n LIMIT 1"""
+
+
+async def entry_lines(
+    conn: AsyncConnection[Any], scope: Scope, source: str, first: int, last: int
+) -> AsyncGenerator[bytes]:
+    """``accounts.jsonl`` or ``acts.jsonl``: the lines of these entries. Raises ``BookAltered`` where one is missing."""
+    for begin in range(first, last + 1, _PAGE):
+        end = min(begin + _PAGE - 1, last)
+        try:
+            page = await read_entries(conn, scope.book_id, scope.book, source, begin, end)
+        except orjson.JSONDecodeError as error:
+            raise BookAltered(f"one of the {source}s {begin} to {end}", str(error), "JSON") from None
+        numbers = [orjson.loads(line)[_NUMBER[source]] for line, _ in page]
+        for number, found in zip_longest(range(begin, end + 1), numbers):
+            if found != number:
+                raise BookAltered(f"{source} {number}", "missing" if found else "there again", "there once")
+        yield b"".join([line + b"\n" for line, _ in page])
+
+
+async def journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -> AsyncGenerator[bytes]:
+    """``journal.jsonl`` in chunks; every leaf of the range goes through the tree.
 
     Raises ``BookAltered`` at the end when the tree is not the checkpoint's, or before, where a line is not what its own
     leaf hash says.
     """
+    try:
+        async for text in _journal_lines(conn, scope, ends):
+            yield text
+    except RuntimeError as error:
+        if not isinstance(error.__cause__, StopIteration):
+            raise
+        # A run of the log has more entries than there are.
+        given = {"book": scope.book_id, "first": scope.before.journal + 1, "last": scope.after.journal}
+        row = await (await conn.execute(_FIRST_MISSING, given)).fetchone()
+        where = "an entry of the log" if row is None else f"journal {row[0]}"
+        raise BookAltered(where, "missing", "there") from None
+
+
+async def _journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -> AsyncGenerator[bytes]:
     tree = Frontier(scope.from_index, ends.frontier)
+    due = {size: _opened(text, size, ends.keys).root async for size, text in checkpoints(conn, scope)}
+    due_number = {source: getattr(scope.before, source) + 1 for source in SOURCES}
     async for chunk in chunks(conn, scope.book_id, scope.from_index, scope.to_index):
+        run, place = chunk.run, (tree.size, due_number[chunk.run.source])
+        if (run.first_index, run.first_number) != place:
+            found = f"leaf {run.first_index}, {run.source} {run.first_number}"
+            raise BookAltered(f"the run of leaf {place[0]}", found, f"{run.source} {place[1]}")
+        due_number[run.source] += run.count
         for leaf in _leaves(chunk):
             tree.append(leaf)
+            if tree.size in due and due[tree.size] != tree.root():
+                await _name_culprit(conn, scope, ends)
         if chunk.run.source == "journal":
-            yield b"".join([line + b"\n" for line in chunk.lines]), len(chunk.lines)
+            yield b"".join([line + b"\n" for line in chunk.lines])
     if tree.size != scope.to_index or tree.root() != ends.checkpoint.root:
         await _name_culprit(conn, scope, ends)
 
@@ -122,10 +172,10 @@ async def _name_culprit(conn: AsyncConnection[Any], scope: Scope, ends: Ends) ->
                 raise _altered(chunk, place, leaf, kept)
             tree.append(leaf)
             while due is not None and due[0] <= tree.size:
-                wanted = _parse(due[1], due[0]).root
+                wanted = _opened(due[1], due[0], ends.keys).root
                 if due[0] == tree.size and wanted != tree.root():
-                    raise BookAltered(f"the log up to {chunk.run.source} {chunk.run.first_number + place}",
-                                      f"of the root {tree.root().hex()}", wanted.hex())  # fmt: skip
+                    where = f"the log up to {chunk.run.source} {chunk.run.first_number + place}"
+                    raise BookAltered(where, f"of the root {tree.root().hex()}", wanted.hex())
                 due = await anext(sizes, None)
     raise BookAltered(
         "the log", f"{tree.size} leaves of the root {tree.root().hex()}", ends.checkpoint.root.hex()
@@ -164,12 +214,18 @@ async def checkpoints(
         given["after"] = rows[-1][0]
 
 
-async def key_lines(conn: AsyncConnection[Any], book_id: int) -> bytes:
-    lines: list[bytes] = []
-    for name, public, since, until, endorsement in await (await conn.execute(_KEYS, [book_id])).fetchall():
-        key = {"endorsement": endorsement, "from": _text(since), "until": until and _text(until)}
-        lines.append(json_line(key | {"vkey": Verifier(name, public).vkey}))
-    return b"".join(lines)
+def key_lines(keys: Sequence[LogKey]) -> bytes:
+    return b"".join(
+        json_line(
+            {
+                "endorsement": key.endorsement,
+                "from": _text(key.signs_from),
+                "until": key.signs_until and _text(key.signs_until),
+                "vkey": key.verifier.vkey,
+            }
+        )
+        for key in keys
+    )
 
 
 def _text(at: datetime) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -173,6 +174,9 @@ async def open_holds(conn: AsyncConnection[Any], scope: Scope, seq: int) -> Asyn
     given |= {"seq": seq, "page": PAGE}
     while True:
         rows = await (await conn.execute(_HOLDS, given)).fetchall()
+        for one, other in pairwise(rows):
+            if one[0] == other[0]:
+                raise BookAltered(f"hold {one[0]}", "there twice", "there once")
         if seq == scope.head:
             _check_holds(rows)
         yield b"".join(_hold_line(row[:11]) for row in rows if row[6] > row[7] + row[9] + row[10])

@@ -20,7 +20,6 @@ from ledger.export.pack.lines import line_rows
 from ledger.export.pack.running import Running
 from ledger.export.pack.scope import Scope, find_scope
 from ledger.log import note
-from ledger.log.leaves import read_entries
 from ledger.log.note import Signer
 
 FOLDERS = MappingProxyType(
@@ -35,6 +34,10 @@ SELECT act, content, proposal_id::text, kind FROM ledger.proposal
 
 Progress = Callable[[str, int], None]
 """Told which file is being written, and how many bytes of it were since the last time."""
+
+
+def silent(name: str, written: int) -> None:
+    """No progress."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,7 @@ async def write_pack(
     first: date | None = None,
     until: date | None = None,
     formats: Collection[str] = tuple(FOLDERS),
-    progress: Progress = lambda _name, _bytes: None,
+    progress: Progress = silent,
 ) -> Written:
     """Write the leaves of the UTC days ``first`` ≤ day < ``until`` into ``container``.
 
@@ -99,19 +102,12 @@ class _Pack:
 
     async def sources(self, ends: log.Ends) -> None:
         """The leaves' lines; the tree over them must be the log's."""
-        for name, source in (("accounts.jsonl", "account"), ("acts.jsonl", "act")):
-            await self._file(name, self._entries(source))
-        await self._file("proposals.jsonl", self._proposals())
-        lines = log.journal_lines(self._conn, self._scope, ends)
-        await self._file("journal.jsonl", (text async for text, _ in lines))
-
-    async def _entries(self, source: str) -> AsyncIterator[bytes]:
         scope = self._scope
-        first, last = getattr(scope.before, source) + 1, getattr(scope.after, source)
-        for number in range(first, last + 1, _PAGE):
-            through = min(number + _PAGE - 1, last)
-            page = await read_entries(self._conn, scope.book_id, scope.book, source, number, through)
-            yield b"".join([line + b"\n" for line, _ in page])
+        for name, source in (("accounts.jsonl", "account"), ("acts.jsonl", "act")):
+            first, last = getattr(scope.before, source) + 1, getattr(scope.after, source)
+            await self._file(name, log.entry_lines(self._conn, scope, source, first, last))
+        await self._file("proposals.jsonl", self._proposals())
+        await self._file("journal.jsonl", log.journal_lines(self._conn, scope, ends))
 
     async def _proposals(self) -> AsyncIterator[bytes]:
         scope = self._scope
@@ -138,7 +134,7 @@ class _Pack:
             "log/checkpoints.jsonl",
             (state.json_line({"note": text, "size": size}) async for size, text in notes),
         )
-        container.put("log/keys.jsonl", await log.key_lines(self._conn, scope.book_id))
+        container.put("log/keys.jsonl", log.key_lines(ends.keys))
 
     async def books(self) -> None:
         """Lines and what stood before and after them."""
