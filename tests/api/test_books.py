@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from datetime import timedelta
 from uuid import uuid4
 
 import pytest
@@ -141,7 +142,7 @@ async def test_an_account_that_is_not_there_is_404(api: Api, account: str) -> No
     assert answer.status_code == 404
 
 
-@pytest.mark.parametrize("format", ["jsonl", "csv", "hledger", "ledger"])
+@pytest.mark.parametrize("format", ["jsonl", "csv", "hledger", "ledger", "beancount"])
 async def test_the_journal_is_exported_in_each_format(api: Api, format: str) -> None:
     await some_moves(api, [100, 20, 3])
     auditor = await api.caller(None)
@@ -159,6 +160,31 @@ async def test_the_lines_of_an_export_are_the_preimages_of_the_leaf_hashes(api: 
     hashes = [hashlib.sha256(b"\x00" + line).hexdigest() for line in lines]
     shown = (await auditor.get("/v1/journals")).json()["data"]
     assert hashes == [j["leaf_hash"] for j in reversed(shown) if j["seq"] > 1]
+
+
+async def test_an_export_is_of_the_days_and_the_account_that_are_asked_for(api: Api) -> None:
+    today = api.clock().date()
+    await some_moves(api, [100, 20, 3])
+    auditor = await api.caller(None)
+
+    async def exported(**asked: object) -> int:
+        answer = await auditor.get("/v1/exports/journal", **asked)
+        assert answer.status_code == 200, answer.text
+        return len(answer.content.splitlines())
+
+    everything = await exported()
+    assert everything >= 3
+    assert await exported(**{"from": today, "to": today + timedelta(days=1)}) == everything
+    assert await exported(**{"from": today + timedelta(days=2)}) == 0
+    assert await exported(to=today - timedelta(days=1)) == 0
+    assert await exported(account=CASH) >= 3
+    for asked, status in (
+        ({"account": "Assets:Nowhere"}, 404),
+        ({"owner": "nobody"}, 422),
+        ({"from": today, "after": 1}, 422),
+        ({"from": today, "to": today - timedelta(days=1)}, 422),
+    ):
+        assert (await auditor.get("/v1/exports/journal", **asked)).status_code == status, asked
 
 
 async def test_an_export_of_no_book_is_a_problem_and_not_an_empty_file(api: Api) -> None:
