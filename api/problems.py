@@ -27,6 +27,8 @@ from api import errors as a
 from banks import errors as b
 from gateway import errors as g
 from ledger import errors as l
+from ledger.export.pack import errors as x
+from ledger.import_pack import errors as i
 from ledger.log import keys as k
 from ledger.log import note as n
 from ledger.log import proofs as p
@@ -153,6 +155,11 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.PeriodNotOver: Problem(409, "The day is not over"),
     l.PeriodAlreadyClosed: Problem(409, "The day is closed already"),
     l.PeriodNotClosed: Problem(409, "There is nothing to reopen"),
+    x.NothingSealed: Problem(409, "Nothing is in the log yet"),
+    x.BookAltered: _INTERNAL,
+    i.NotImportable: Problem(422, "No book can be made of this pack"),
+    i.BookNotEmpty: Problem(409, "The book is not empty"),
+    i.ImportDiffers: Problem(409, "The ledger does not take the pack"),
     k.LogKeyUnusable: _INTERNAL,
     n.NoteMalformed: _INTERNAL,
     n.SignatureInvalid: _INTERNAL,
