@@ -1,6 +1,6 @@
 # Everything runs from `.venv/`, which the first target to need it makes. ARGS go to the command: make test ARGS="-k ledger"
 .DEFAULT_GOAL := help
-.PHONY: help up demo test check format bench bench-reads explain chaos crash attack lock run-environment dev-environment
+.PHONY: help up demo test check format bench bench-reads bench-pack explain chaos crash attack lock run-environment dev-environment
 MAKEFLAGS += --no-print-directory
 
 PYTHON := .venv/bin/python
@@ -15,6 +15,7 @@ help:
 	@echo "bench    figures (QUICK=1: a short run; PGLEDGER_SQL=files, TIGERBEETLE=binary: beside them)"
 	@echo "bench-growth, bench-api    books of 10^7 postings (POSTINGS=...); HTTP"
 	@echo "bench-reads  reads of the past in a long book beside a short one (QUICK=1: a shorter one)"
+	@echo "bench-pack   the log and the audit pack of a large book: rates and memory (JOURNALS=1000000)"
 	@echo "explain  the plan of every read of the API on a large book (JOURNALS=1000000)"
 	@echo "chaos    faults and kills (CYCLES=10, SEED=...)"
 	@echo "crash    kill -9 of database and writers, nothing acknowledged lost (CYCLES=500, SEED=...)"
@@ -29,7 +30,7 @@ demo: run-environment
 	@.venv/bin/khata demo $(ARGS)
 
 test: dev-environment
-	@deploy/tools.sh chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
+	@deploy/tools.sh age chromium curl fonts-dejavu-core hledger ledger libatomic1 postgresql
 	@$(PYTHON) -m pytest -n $(WORKERS) $(ARGS)
 
 check: dev-environment
@@ -54,6 +55,9 @@ bench-api: dev-environment
 
 bench-reads: dev-environment
 	@QUICK=$(QUICK) $(PYTHON) -m bench.reads $(ARGS)
+
+bench-pack: dev-environment
+	@JOURNALS=$(JOURNALS) $(PYTHON) -m bench.pack $(ARGS)
 
 explain: dev-environment
 	@JOURNALS=$(or $(JOURNALS),1000000) $(PYTHON) -m pytest -n 0 -s tests/reads $(ARGS)

@@ -11,6 +11,7 @@ import pytest
 
 from bench import __main__ as bench
 from bench.growth import __main__ as growing
+from bench.pack import __main__ as packing
 from bench.web import __main__ as asking
 from tests.server import Server
 
@@ -90,6 +91,20 @@ def test_the_api_is_measured_beside_a_bare_route(tmp_path: Path) -> None:
     kinds = {figure["case"].partition("/")[0] for figure in figures}
     assert kinds == {"balance", "hold", "payment", "bare", "socket"}
     assert {target["part"] for target in read(tmp_path / "targets.json")} == {"api"}
+
+
+def test_a_book_is_sealed_exported_and_verified_and_nothing_is_left_behind(tmp_path: Path) -> None:
+    home, out = tmp_path / "home", tmp_path / "out"
+    small = ("--journals", "300", "--accounts", "50", "--batch", "20")
+    packing.main([*small, "--home", str(home), "--out", str(out)])
+    result = json.loads((out / "pack.json").read_text())
+    assert sum(turn["journals"] for turn in result["turns"]) == 250
+    assert sum(turn["leaves"] for turn in result["turns"]) == 250
+    assert '"journals": 300' in result["export"]["said"]
+    assert "RIGHT" in result["verifier"]["said"]
+    assert min(result[name]["most_bytes"] for name in ("export", "verifier")) > 10**7
+    assert [target["met"] is not None for target in read(out / "targets.json")] == [True] * 3
+    assert not home.exists()
 
 
 def test_each_part_replaces_its_own_targets_alone(tmp_path: Path) -> None:

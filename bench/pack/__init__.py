@@ -1,0 +1,1 @@
+"""The log and the audit pack of a large book: sealing beside posting, export, verification; memory."""
