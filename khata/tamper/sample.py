@@ -11,6 +11,7 @@ from uuid import UUID
 
 from psycopg import AsyncConnection
 
+from khata.tamper.sealed import rotate_sample, seal_sample
 from ledger import adjustments, periods, proposals
 from ledger import model as m
 from ledger.acts import By
@@ -32,6 +33,7 @@ WALLETS = tuple(f"Liabilities:Customer:c{n}:Wallet" for n in range(3))
 FROZEN, CLOSED, UNUSED = (f"Liabilities:Customer:{word}:Wallet" for word in ("frozen", "closed", "unused"))
 CURRENCIES = ("INR", "JPY")
 PERSON, OTHER_PERSON = "ada", "bob"
+TILE_LEAVES = 256
 
 
 @dataclass
@@ -89,11 +91,15 @@ async def sample_book(dsn: str) -> int:
         sample.book_id = await create_book(conn, name="sample", now=START)
         await _accounts(sample)
         await _transfers(sample)
+        await seal_sample(conn, sample.book_id, sample.now)
         await _holds(sample)
         await _facts(sample)
         await _limits(sample)
+        await seal_sample(conn, sample.book_id, sample.now)
         await _people(sample)
         await _between(sample, beside, dsn)
+        await rotate_sample(conn, sample.book_id, sample.now)
+        await seal_sample(conn, sample.book_id, sample.now)
         await _derived(sample)
         return sample.book_id
 
@@ -180,12 +186,23 @@ async def _limits(sample: Sample) -> None:
             person=PERSON,
         )
         await sample.conn.commit()
+    await _many_acts(sample)
     await sample.post(
         sample.journal("within both", pay(WALLETS[2], SHOP, 120)),
         sample.journal("credit", pay(ESCROW, WALLETS[2], 30)),
     )
     sample.now += timedelta(days=1)
     await sample.post(sample.journal("the next day", pay(WALLETS[2], SHOP, 130)))
+
+
+async def _many_acts(sample: Sample) -> None:
+    """So many that they fill a tile of the log, of a kind that no other check is the poorer for."""
+    for number in range(TILE_LEAVES):
+        sample.now += timedelta(seconds=1)
+        terms = LimitTerms("unused", Side.DEBIT, Measure.SUM, 1_000 + number, Window.DAY)
+        by: dict[str, Any] = {"now": sample.now, "reason": "sample", "person": PERSON}
+        await set_limit(sample.conn, sample.book_id, UNUSED, "INR", terms, **by)
+    await sample.conn.commit()
 
 
 async def _people(sample: Sample) -> None:

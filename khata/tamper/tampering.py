@@ -13,7 +13,7 @@ from psycopg.rows import dict_row
 from khata.errors import KhataError
 from khata.tamper.schema import Column, Table
 from ledger.audit import Finding, examine
-from ledger.audit.protection import PROVABLE_ROWS, UNPROVABLE, WRONG
+from ledger.audit.protection import LOSABLE, PROVABLE_ROWS, UNPROVABLE, WRONG
 
 Row = dict[str, Any]
 Statement = tuple[sql.Composed, list[Any]]
@@ -126,7 +126,8 @@ async def plan(forger: Forger, tables: Sequence[Table]) -> AsyncGenerator[Tamper
             if (table.name, column.name) not in UNPROVABLE:
                 for tampering in await changes(forger, table, column):
                     yield tampering
-        for row in await forger.pick(table, "true", LOST_ROWS, "lost"):
+        lost = [] if table.name in LOSABLE else await forger.pick(table, "true", LOST_ROWS, "lost")
+        for row in lost:
             delete = sql.SQL("DELETE FROM {} WHERE ctid = %s").format(table.identifier)
             yield Tampering("lost", table, "", (row,), ((delete, [row["ctid"]]),))
         for row in await forger.pick(table, "true", DOUBLED_ROWS, "doubled"):

@@ -13,6 +13,7 @@ from ledger.audit.acts import check_acts
 from ledger.audit.holds import HoldCheck
 from ledger.audit.journals import Book, JournalPass
 from ledger.audit.limits import check_use, load_limits
+from ledger.audit.log import check_log
 from ledger.audit.people import check_people
 from ledger.audit.periods import check_periods
 from ledger.audit.relations import check_reversals, check_strays, check_unique
@@ -55,6 +56,9 @@ SOURCES = Check("I6.sources", "One journal for each source key and each id")
 LEAVES = Check("I10.leaves", "Every leaf hash is its canonical line's, and the line says what the rows say")
 ACCOUNTS = Check("I10.accounts", "Every account is called by its path and currency in all its lines")
 TERMS = Check("I10.terms", "Every indexed journal is found by the terms its line bears, and by no other")
+ROOT = Check(
+    "I10.root", "The tree of all that was sealed is every checkpoint's; runs, tiles, keys and signatures fit"
+)
 ORDER = Check("I12.order", "Journals are numbered without a gap up to the head; the clock never goes back")
 ACTS = Check(
     "I12.acts", "What people did is numbered without a gap, in order, each act as its leaf hash has it"
@@ -86,6 +90,7 @@ class LedgerExaminer:
         LEAVES,
         ACCOUNTS,
         TERMS,
+        ROOT,
         ORDER,
         ACTS,
         PEOPLE,
@@ -122,6 +127,7 @@ class LedgerExaminer:
         await check_people(conn, book_id, tallies[PEOPLE])
         await check_periods(conn, book_id, tallies[PERIODS])
         await check_terms(conn, book_id, tallies[TERMS])
+        await check_log(conn, book_id, tallies[ROOT])
 
 
 async def _load_book(conn: AsyncConnection[Any], book_id: int, tally: Tally) -> Book | None:

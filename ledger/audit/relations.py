@@ -32,6 +32,12 @@ _STRAYS = sql.SQL("SELECT {columns} FROM {table} WHERE book_id = %(book)s ORDER 
 
 _KEYS = {
     "account": ("account_id",),
+    "account_leaf": ("account_id",),
+    "checkpoint": ("size",),
+    "cosignature": ("size", "witness"),
+    "log_key": ("key",),
+    "log_run": ("first_index",),
+    "log_tile": ("level", "tile"),
     "arrival": ("from_book", "transfer_id"),
     "account_fact": ("account_id", "fact"),
     "act": ("act",),

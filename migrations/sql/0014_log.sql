@@ -195,6 +195,23 @@ AS $$ BEGIN
   INSERT INTO ledger.cosignature VALUES (of_book, of_size, of_witness, of_line) ON CONFLICT DO NOTHING;
 END $$;
 
+-- As in 0001, but that a status that is missing is refused as other missing arguments are.
+CREATE OR REPLACE FUNCTION ledger.change_account(of_book integer, account integer, new_floor bigint, new_status text, why text, who text,
+                                      at timestamptz)
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+AS $$ DECLARE b record; number integer; said_of text; BEGIN
+  IF new_status IS NULL THEN PERFORM ledger.refuse('KH019', 'an account needs a status'); END IF;
+  UPDATE ledger.book SET recorded_at = greatest(recorded_at, at) WHERE book_id = of_book RETURNING recorded_at, head INTO b;
+  UPDATE ledger.balance SET floor = new_floor, status = new_status, fact = fact + 1
+   WHERE book_id = of_book AND account_id = account AND status <> 'closed' RETURNING fact INTO number;
+  IF NOT FOUND THEN PERFORM ledger.refuse('KH012', format('account %s is closed or unknown', account)); END IF;
+  SELECT path || ' ' || currency INTO said_of FROM ledger.account a WHERE a.book_id = of_book AND a.account_id = account;
+  INSERT INTO ledger.account_fact (book_id, account_id, fact, floor, status, reason, person, recorded_at, after_seq, act)
+  VALUES (of_book, account, number, new_floor, new_status, why, who, b.recorded_at, b.head,
+          ledger.record_act(of_book, who, 'change_account', said_of, why, jsonb_build_object(
+            'account', account, 'after', b.head, 'fact', number, 'floor', new_floor::text, 'status', new_status), at));
+END $$;
+
 -- ---------------------------------------------------------------- who may do what
 
 DO $$ DECLARE t text; BEGIN

@@ -28,15 +28,21 @@ PLACED = frozenset({"book_id", "hold_id", "debit_account", "credit_account", "to
 TABLES: dict[str, Guard] = {
     "account": Guard(merchant=True),
     "account_fact": Guard(),
+    "account_leaf": Guard(),
     "act": Guard(),
     "arrival": Guard(),
     "balance": Guard(append_only=False, merchant=True),
     # Taking the book's lock is a write: the one column the application may set, and never back.
     "book": Guard(append_only=False, update=frozenset({"recorded_at"})),
+    "checkpoint": Guard(),
+    "cosignature": Guard(),
     "hold": Guard(append_only=False, insert=PLACED),
     "journal": Guard(insert=EVERY_COLUMN),
     "limit_fact": Guard(),
     "limit_use": Guard(append_only=False),
+    "log_key": Guard(),
+    "log_run": Guard(),
+    "log_tile": Guard(),
     "period_fact": Guard(),
     "posting": Guard(insert=EVERY_COLUMN),
     "proposal": Guard(),
@@ -47,7 +53,10 @@ TABLES: dict[str, Guard] = {
     "transfer": Guard(append_only=False),
     "verdict": Guard(),
 }
-VIEWS = {"line": Guard(), "own_line": Guard(merchant=True)}
+VIEWS = {"day_end": Guard(), "line": Guard(), "own_line": Guard(merchant=True)}
+
+# Columns that nobody but the application reads, by table.
+WITHHELD = {"log_key": frozenset({"sealed_private"})}
 
 # Functions that a role may run at all; those of the database's own machinery (triggers, parts of them) nobody may.
 READS = frozenset(
@@ -64,6 +73,7 @@ READS = frozenset(
         ),
         *("spans_of", "spans_rolled_up", "sums_as_of", "day_of"),
         *("indexed_through", "metadata_of", "periods", "search", "term_bytes", "terms_in_use", "terms_of"),
+        *("sealed", "entry_at"),
         *("limits_in_force", "plan_for", "total"),
     }
 )
@@ -73,6 +83,7 @@ WRITES = frozenset(
         *("propose", "decide_proposal", "close_period"),
         *("record_transfer", "record_arrival", "end_transfer"),
         *("roll_up", "index_journals"),
+        *("seal", "add_log_key", "add_cosignature"),
     }
 )
 LOOK_UPS = frozenset({"broken", "find_sources", "find_accounts", "find_holds", "find_limits"})

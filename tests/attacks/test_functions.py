@@ -66,6 +66,9 @@ HEAD = "(SELECT head FROM ledger.book WHERE book_id = {other})"  # of a book tha
 IN_FLIGHT = COMPLETED.replace("completed", "in_flight")
 ABSENT = "'01a00000-0000-7000-8000-000000000000'"
 
+SIZE = "(SELECT max(size) FROM ledger.checkpoint WHERE book_id = {book})"
+SEAL = "SELECT ledger.seal({{book}}, {size}, 0, {acts}, 0, '', '{tiles}', '', sha256('x'), 'mine', {{later}})"
+
 # SQLSTATE, the role, a statement. {account} is a wallet of the book that has limits.
 ATTACKS = [
     ("KH005", "khata_app", "SELECT ledger.propose(77, {absent}, 'adjustment', '{{}}', 'ada', 'why', {later})"),
@@ -113,6 +116,25 @@ ATTACKS = [
     ("KH034", "khata_app", f"SELECT ledger.end_transfer({{book}}, {COMPLETED}, NULL, 'mine')"),
     ("KH034", "khata_app", f"SELECT ledger.end_transfer({{book}}, {IN_FLIGHT}, 999999, NULL)"),
     ("KH035", "khata_owner", "UPDATE ledger.transfer SET amount = amount + 1"),
+    ("KH038", "khata_app", SEAL.format(size="0", acts=1, tiles="")),
+    ("KH039", "khata_app", SEAL.format(size=SIZE, acts=10**9, tiles="")),
+    ("KH040", "khata_app", SEAL.format(size=SIZE, acts=0, tiles="")),
+    ("KH040", "khata_app", SEAL.format(size=SIZE, acts=0, tiles="x")),
+    (
+        "KH041", "khata_app",
+        "SELECT ledger.add_log_key({book}, 2, 'n', sha256('x'), 'x', {later}, {later}, 'mine')",
+    ),
+    (
+        "KH041", "khata_app",
+        "SELECT ledger.add_log_key({book}, 3, 'another.name', sha256('x'), 'x', {later}, {later}, 'mine')",
+    ),
+    (
+        "KH041", "khata_app",
+        "SELECT ledger.add_log_key({book}, 3, 'khata.test/sample', sha256('x'), 'x', {later}, NULL, NULL)",
+    ),
+    ("KH042", "khata_app", "SELECT ledger.add_cosignature({book}, 1, 'w', '— w AAAA')"),
+    ("KH042", "khata_app", f"SELECT ledger.add_cosignature({{book}}, {SIZE}, 'w', 'no line')"),
+    ("KH019", "khata_app", "SELECT ledger.change_account({book}, {account}, 0, NULL, 'why', 'ada', {later})"),
     ("KH035", "khata_owner", "UPDATE ledger.transfer SET state = 'in_flight', end_seq = NULL, reason = NULL"),
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from psycopg import AsyncConnection
 from ledger import model as m
 from ledger.books import open_accounts
 from tests.attacks.conftest import Scene
-from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, NOT_NULL, VALUE, Leg, refused
+from tests.attacks.raw import ARGUMENT, NO_PRIVILEGE, VALUE, Leg, refused
 from tests.attacks.test_immutable import sqlstate
 from tests.ledger.words import ESCROW, NOW, WALLET
 
@@ -126,7 +126,7 @@ async def test_a_temporary_type_does_not_lend_its_maker_the_owners_rights(scene:
         ("change_account(%s, 999, NULL, 'open', 'why', 'who', %s)", ["book", NOW], "KH012"),
         ("change_account(%s, NULL, NULL, 'open', 'why', 'who', %s)", ["book", NOW], "KH012"),
         ("change_account(%s, 1, NULL, 'melted', 'why', 'who', %s)", ["book", NOW], VALUE),
-        ("change_account(%s, 1, NULL, NULL, 'why', 'who', %s)", ["book", NOW], NOT_NULL),
+        ("change_account(%s, 1, NULL, NULL, 'why', 'who', %s)", ["book", NOW], ARGUMENT),
         ("change_account(%s, 1, NULL, 'open', NULL, 'who', %s)", ["book", NOW], "KH025"),
         ("change_account(%s, 1, NULL, 'closed', 'why', 'who', %s)", ["book", NOW], "KH017"),  # not empty
         (
