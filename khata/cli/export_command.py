@@ -15,7 +15,7 @@ import rich_click as click
 from psycopg import AsyncConnection
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-from khata.cli import packs
+from khata.cli import packs, statements_export
 from khata.cli.common import (
     book_option,
     console,
@@ -37,6 +37,7 @@ from ledger.export.pack import FOLDERS, Written
 
 _DAY = click.DateTime(["%Y-%m-%d"])
 _ENDINGS = (".zip", ".zip.age", "/")
+_FORMS = (*FORMATS, statements_export.FORMAT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class _Range:
 
 
 @click.command()
-@click.option("--format", "format_", type=click.Choice(FORMATS), default=None, help="One form, not a pack.")
+@click.option("--format", "format_", type=click.Choice(_FORMS), default=None, help="One form, not a pack.")
 @click.option("--out", type=str, default=None, help="What to write (default: one form to standard output).")
 @click.option("--from", "first", type=_DAY, default=None, help="What was recorded on this UTC day or later.")
 @click.option("--to", "until", type=_DAY, default=None, help="What was recorded before this UTC day.")
@@ -84,7 +85,7 @@ def command(
     A pack (`--out` ends in `.zip` or `/`) seals first what is recorded; it is not made of a book that somebody
     changed behind the ledger's back. Encrypted (`--out` ends in `.zip.age`), `age -d` opens it. One form (`--format`)
     goes to a file, to standard output, or, if it is several files, to a directory (`--out` ends in `/`). Nothing
-    appears under its name unless it is whole.
+    appears under its name unless it is whole. `camt.053`: a statement of each account, of days of effect.
 
     Example: `khata export --from 2026-10-01 --to 2026-11-01 --out october.zip && khata verify october.zip`
 
@@ -145,6 +146,8 @@ def _tell(written: Written, out: str, as_json: bool) -> None:
 
 async def _one_form(database: Database, book: str | None, name: str, out: str | None, days: _Range) -> int:
     """Bytes written."""
+    if name == statements_export.FORMAT:
+        return await _statements(database, book, out, days)
     files = list(FILES[name])
     folder = out is not None and out.endswith("/")
     if len(files) > 1 and not folder:
@@ -174,10 +177,19 @@ async def _one_form(database: Database, book: str | None, name: str, out: str | 
         return total
 
 
+async def _statements(database: Database, book: str | None, out: str | None, days: _Range) -> int:
+    if days.first is None or out is None or not out.endswith("/"):
+        raise click.UsageError(f"{statements_export.FORMAT} needs --from and a directory: --out ending in /")
+    chosen = Selection(
+        through_seq=days.through, owner=days.owner, account=days.account, currency=days.currency
+    )
+    return await statements_export.write_statements(database, book, Path(out), chosen, days.first, days.until)
+
+
 async def _selection(conn: AsyncConnection[Any], book_id: int, days: _Range) -> Selection:
-    after, through = days.after, days.through
-    if days.first is not None or days.until is not None:
-        after, through = await recorded_days(conn, book_id, days.first, days.until)
+    after, through = await recorded_days(conn, book_id, days.first, days.until)
+    if days.first is None and days.until is None:  # the head of now, for all files of a form
+        after, through = days.after, through if days.through is None else days.through
     return Selection(
         after_seq=after, through_seq=through, owner=days.owner, account=days.account, currency=days.currency
     )

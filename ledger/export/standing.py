@@ -68,17 +68,19 @@ _HELD = """
 SELECT array_agg(DISTINCT account_id) FROM (
   SELECT debit_account AS account_id FROM ledger.hold WHERE book_id = %(book)s
   UNION SELECT credit_account FROM ledger.hold WHERE book_id = %(book)s) AS held"""
+# OFFSET 0: a journal's lines are read by its number, one journal after another, whatever the planner guesses.
 _TOUCHED = """
 SELECT array_agg(DISTINCT side.account_id) FROM (
-  SELECT DISTINCT p.journal_seq FROM ledger.posting p
+  SELECT p.journal_seq FROM ledger.posting p
    WHERE p.book_id = %(book)s AND p.debit_account = ANY(%(chosen)s)
      AND p.journal_seq > %(after)s AND p.journal_seq <= %(through)s
   UNION
   SELECT p.journal_seq FROM ledger.posting p
    WHERE p.book_id = %(book)s AND p.credit_account = ANY(%(chosen)s)
-     AND p.journal_seq > %(after)s AND p.journal_seq <= %(through)s) AS j
-  JOIN ledger.posting p ON p.book_id = %(book)s AND p.journal_seq = j.journal_seq,
-       LATERAL (VALUES (p.debit_account), (p.credit_account)) AS side(account_id)"""
+     AND p.journal_seq > %(after)s AND p.journal_seq <= %(through)s) AS j,
+  LATERAL (SELECT p.debit_account, p.credit_account FROM ledger.posting p
+            WHERE p.book_id = %(book)s AND p.journal_seq = j.journal_seq OFFSET 0) AS line,
+  LATERAL (VALUES (line.debit_account), (line.credit_account)) AS side(account_id)"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -14,9 +13,7 @@ from psycopg import AsyncConnection
 from khata import judges
 from khata.database import Database
 from khata.judges import Figures
-from ledger import as_of
 from ledger import model as m
-from ledger.as_of import AsOf
 from ledger.export import Selection, recorded_days
 from ledger.export.plaintext import ELSEWHERE, PENDING
 from ledger.read import balances
@@ -135,35 +132,6 @@ def _off_by_one(said: str) -> str:
     digits = f"{abs(int(whole + part)) + 1:04}"
     words[place] = f"{'-' if said.startswith('-') else ''}{digits[:-3]}.{digits[-3:]}"
     return " ".join(words)
-
-
-async def test_secondary_dates_are_the_days_from_which_journals_count(large: Large, tmp_path: Path) -> None:
-    """So reports by effective day are had too: ``hledger --date2``."""
-    path, day = tmp_path / "book", date(2026, 12, 1)
-    if not installed("hledger"):
-        pytest.skip("hledger is not installed")
-    path.write_bytes(await exported(large.dsn, large.book_id, "hledger"))
-    command = [
-        "hledger",
-        "-f",
-        str(path),
-        "balance",
-        "--date2",
-        "--end",
-        "2026-12-02",
-        "--flat",
-        "--no-total",
-    ]
-    command += ["--layout=bare", "-O", "csv", "cur:INR", f"^{AWKWARD[0]}$"]
-    [row] = subprocess.run(command, capture_output=True, check=True, text=True).stdout.splitlines()[1:]
-    async with await AsyncConnection.connect(large.dsn) as conn:
-        ours = await as_of.balance(conn, large.book_id, AWKWARD[0], "INR", AsOf(effective=day))
-        by_recording = await recorded_days(conn, large.book_id, None, date(2026, 12, 2))
-        other = await as_of.balance(conn, large.book_id, AWKWARD[0], "INR", AsOf(known=by_recording[1]))
-    assert ours is not None
-    assert other is not None
-    assert row == f'"{AWKWARD[0]}","INR","{-ours.posted / 100:.2f}"'
-    assert ours.posted != other.posted
 
 
 @pytest.mark.parametrize(

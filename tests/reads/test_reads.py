@@ -130,7 +130,15 @@ def _export_calls() -> list[Call]:
     url = f"{route}?after={JOURNALS // 2}&through={JOURNALS // 2 + 100}&format="
     return [
         *(Call(route, url + name, shown=100) for name in ("jsonl", "csv")),
-        *(Call(route, url + name, shown=100 + JOURNALS // 10 + ACCOUNTS) for name in ("hledger", "ledger")),
+        *(
+            Call(route, url + name, shown=100 + JOURNALS // 10 + ACCOUNTS)
+            for name in ("hledger", "ledger", "beancount")
+        ),
+        # The first pages: an account's journals are found by its own index.
+        *(
+            Call(route, f"{route}?through={JOURNALS // 10}&account={WALLETS[3]}&format={name}", shown=shown)
+            for name, shown in (("jsonl", JOURNALS // 10 // len(WALLETS)), ("hledger", JOURNALS // 10))
+        ),
     ]
 
 

@@ -209,9 +209,20 @@ async def test_days_that_are_no_period_are_refused(conn: Conn, grown: Grown) -> 
 
 
 def hledger(file: Path, *command: str) -> dict[tuple[str, str], int]:
-    """The accounts of one of hledger's reports, in minor units as it signs them; the totals left out."""
+    """The accounts of one of hledger's reports by day of effect (the secondary date), in minor units as it signs
+    them; the totals left out."""
     done = subprocess.run(
-        ["hledger", "-f", file, *command, "--flat", "--layout=bare", "--no-total", "--output-format=csv"],
+        [
+            "hledger",
+            "-f",
+            file,
+            *command,
+            "--date2",
+            "--flat",
+            "--layout=bare",
+            "--no-total",
+            "--output-format=csv",
+        ],
         capture_output=True,
         check=True,
         env=os.environ | {"LC_ALL": "C.UTF-8"},
