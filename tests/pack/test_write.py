@@ -265,7 +265,10 @@ async def test_a_silent_change_by_a_superuser_is_named_and_no_pack_is_made(
 
 
 # But for checkpoints: which of them a pack carries tells nothing about the book, and each is signed.
-PACKED = ("account", "act", "balance", "hold", "journal", "log_run", "log_tile", "posting")
+PACKED = {
+    *("account", "account_fact", "act", "balance", "hold", "journal", "limit_fact", "log_run", "log_tile"),
+    *("posting", "proposal"),
+}
 
 
 async def test_whatever_is_tampered_with_the_pack_is_refused_or_says_what_it_said(

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from psycopg import AsyncConnection
+from psycopg.errors import CardinalityViolation
 
 from ledger.canonical import rfc3339
 from ledger.export.pack.errors import BookAltered
@@ -94,8 +95,9 @@ async def entry_lines(
         end = min(begin + _PAGE - 1, last)
         try:
             page = await read_entries(conn, scope.book_id, scope.book, source, begin, end)
-        except orjson.JSONDecodeError as error:
-            raise BookAltered(f"one of the {source}s {begin} to {end}", str(error), "JSON") from None
+        except (orjson.JSONDecodeError, CardinalityViolation) as error:  # its detail; its first fact, twice
+            where = f"one of the {source}s {begin} to {end}"
+            raise BookAltered(where, f"no line: {error}", "one") from None
         numbers = [orjson.loads(line)[_NUMBER[source]] for line, _ in page]
         for number, found in zip_longest(range(begin, end + 1), numbers):
             if found != number:

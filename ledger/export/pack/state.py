@@ -1,6 +1,6 @@
 """What stood at an end of the range: every account, and every hold that had not ended.
 
-Balances come from the lines themselves (each states its accounts' balances after it) and terms from the recorded facts;
+Balances come from the lines themselves (each states its accounts' balances after it) and terms from the sealed acts;
 what the balance rows say must be the same. Nothing is summed up over the book but the lines after the range.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable
 from datetime import UTC, datetime
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any
 
 import orjson
@@ -22,19 +22,20 @@ from ledger.export.pack.scope import Counts, Scope
 PAGE = 1000
 
 _NUMBERS = "SELECT account_id, seq, posted, available, incoming FROM ledger.lines_as_of(%s, %s, %s)"
-# The last fact by the acts that the log has at that size; the opening's fact is nobody's act.
+# Terms as the acts tell them that the log has at that size; of an account that nobody changed, as it was opened.
 _ACCOUNTS = """
-SELECT a.account_id, a.path, a.currency, a.debit_normal, f.floor, f.status, l.active
+SELECT a.account_id, a.path, a.currency, a.debit_normal, o.floor, c.detail, l.active
   FROM ledger.account a
- CROSS JOIN LATERAL (
-   SELECT floor, status FROM ledger.account_fact x
-    WHERE x.book_id = a.book_id AND x.account_id = a.account_id AND (x.act IS NULL OR x.act <= %(acts)s)
-    ORDER BY fact DESC LIMIT 1) AS f
+  JOIN ledger.account_fact o ON o.book_id = a.book_id AND o.account_id = a.account_id AND o.fact = 1
+  LEFT JOIN LATERAL (
+   SELECT x.detail FROM ledger.act x
+    WHERE x.book_id = a.book_id AND x.subject = a.path || ' ' || a.currency AND x.action = 'change_account'
+      AND x.act <= %(acts)s ORDER BY x.act DESC LIMIT 1) AS c ON true
  CROSS JOIN LATERAL (
    SELECT count(*) FILTER (WHERE y.active) AS active FROM (
-     SELECT DISTINCT ON (x.name) x.active FROM ledger.limit_fact x
-      WHERE x.book_id = a.book_id AND x.account_id = a.account_id AND x.act <= %(acts)s
-      ORDER BY x.name, x.fact DESC) AS y) AS l
+     SELECT DISTINCT ON (x.detail::jsonb ->> 'name') (x.detail::jsonb ->> 'active')::boolean AS active FROM ledger.act x
+      WHERE x.book_id = a.book_id AND x.subject = a.path || ' ' || a.currency AND x.action = 'set_limit'
+        AND x.act <= %(acts)s ORDER BY x.detail::jsonb ->> 'name', x.act DESC) AS y) AS l
  WHERE a.book_id = %(book)s AND a.account_id > %(after)s AND a.account_id <= %(through)s
  ORDER BY a.account_id LIMIT %(page)s"""
 _ROWS = """
@@ -140,14 +141,18 @@ async def account_states(
     given = {"book": book_id, "acts": at.act, "after": 0, "through": at.account, "page": PAGE}
     while given["after"] < at.account:
         rows = await (await conn.execute(_ACCOUNTS, given)).fetchall()
-        if not rows:
-            raise BookAltered(f"account {given['after'] + 1}", "missing", "there")
+        last = min(given["after"] + PAGE, at.account)
+        for number, row in zip_longest(range(given["after"] + 1, last + 1), rows):
+            if row is None or row[0] != number:
+                raise BookAltered(f"account {number}", "not there once, with its opening", "there once")
         yield b"".join(_account_line(row, running) for row in rows)
-        given["after"] = rows[-1][0]
+        given["after"] = last
 
 
 def _account_line(row: tuple[Any, ...], running: Running) -> bytes:
-    account, path, currency, debit_normal, floor, status, limits = row
+    account, path, currency, debit_normal, opening_floor, changed, limits = row
+    opened = {"floor": None if opening_floor is None else str(opening_floor), "status": "open"}
+    terms = opened if changed is None else orjson.loads(changed)
     at = running.of(account)
     pending_debits, pending_credits = _pending(at, debit_normal)
     return json_line(
@@ -156,13 +161,13 @@ def _account_line(row: tuple[Any, ...], running: Running) -> bytes:
             "account_id": account,
             "active_limits": limits,
             "currency": currency,
-            "floor": None if floor is None else str(floor),
+            "floor": terms["floor"],
             "pending_credits": str(pending_credits),
             "pending_debits": str(pending_debits),
             "posted_credits": str(running.credits[account]),
             "posted_debits": str(running.debits[account]),
             "seq": at.seq,
-            "status": status,
+            "status": terms["status"],
         }
     )
 

@@ -16,6 +16,7 @@ from ledger.canonical import rfc3339
 from ledger.export import FILES, Selection, export_file
 from ledger.export.pack import log, state
 from ledger.export.pack.container import Container, File
+from ledger.export.pack.errors import BookAltered
 from ledger.export.pack.lines import line_rows
 from ledger.export.pack.running import Running
 from ledger.export.pack.scope import Scope, find_scope
@@ -29,8 +30,10 @@ FOLDERS = MappingProxyType(
 """The forms of other programs that a pack may hold, and the folder each stands in."""
 _PAGE = 1000
 _PROPOSALS = """
-SELECT act, content, proposal_id::text, kind FROM ledger.proposal
- WHERE book_id = %(book)s AND act > %(after)s AND act <= %(through)s ORDER BY act LIMIT %(page)s"""
+SELECT a.act, p.content, p.proposal_id::text, p.kind, a.subject, a.detail
+  FROM ledger.act a LEFT JOIN ledger.proposal p ON p.book_id = a.book_id AND p.act = a.act
+ WHERE a.book_id = %(book)s AND a.act > %(after)s AND a.act <= %(through)s
+   AND a.action IN ('adjustment_proposed', 'reopening_proposed') ORDER BY a.act LIMIT %(page)s"""
 
 Progress = Callable[[str, int], None]
 """Told which file is being written, and how many bytes of it were since the last time."""
@@ -114,12 +117,15 @@ class _Pack:
         given = {"book": scope.book_id, "after": scope.before.act, "through": scope.after.act, "page": _PAGE}
         while True:
             rows = await (await self._conn.execute(_PROPOSALS, given)).fetchall()
-            for act, content, id_, kind in rows:
+            for act, content, id_, kind, subject, detail in rows:
+                if act == given["after"]:
+                    raise BookAltered(f"proposal of act {act}", "there twice", "there once")
+                given["after"] = act
+                _check_proposal(act, (content, id_, kind), subject, orjson.loads(detail))
                 proposal = {"act": act, "content": orjson.loads(content), "id": id_, "kind": kind}
                 yield state.json_line(proposal)
             if not rows:
                 return
-            given["after"] = rows[-1][0]
 
     async def log(self, ends: log.Ends) -> None:
         scope, container = self._scope, self._container
@@ -176,6 +182,17 @@ class _Pack:
             async for chunk in chunks:
                 entry.write(chunk)
                 self._progress(name, len(chunk))
+
+
+def _check_proposal(
+    act: int, found: tuple[str | None, str | None, str | None], subject: str, detail: dict[str, Any]
+) -> None:
+    """What was proposed is what its act bears the hash of."""
+    content, *named = found
+    made = [None if content is None else sha256(content.encode()).hexdigest(), *named]
+    said = [detail["content_hash"], subject, detail["kind"]]
+    if made != said:
+        raise BookAltered(f"proposal of act {act}", str(made), str(said))
 
 
 def _manifest(scope: Scope, ends: log.Ends, files: Sequence[File], now: datetime) -> bytes:
