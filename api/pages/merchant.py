@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import psycopg
 from litestar import Response, get
 from litestar.params import FromPath
 
@@ -15,12 +12,12 @@ from api.pages import payments as shown
 from api.pages.render import page, when
 from api.pages.viewer import Viewer, viewer_of
 from api.paths import currency_in, public_in, uuid_in
+from api.payment_journals import journals_of
 from api.policy import public
 from gateway import ids, payments
-from gateway.model import Payment
 from ledger import read
 from ledger.errors import InvalidEntry
-from ledger.search import Query, search
+from ledger.search import search
 
 _LATEST = 8
 _PAYMENTS_A_PAGE = 25
@@ -71,7 +68,7 @@ async def show_payment(request: ApiRequest, payment_id: FromPath[str]) -> Respon
     viewer, deps = await viewer_of(request), request.deps
     payment = await payments.get(deps.gateway, viewer.merchant_id, public_in(ids.PAYMENT, payment_id))
     async with deps.pool.connection() as conn:
-        journals = await _journals_of(conn, payment)
+        journals = await journals_of(conn, payment)
     return page(
         "merchant/payment.html",
         section="payments",
@@ -82,17 +79,6 @@ async def show_payment(request: ApiRequest, payment_id: FromPath[str]) -> Respon
         operations=shown.exchanges(payment),
         journals=[books.journal(journal, viewer.owner) for journal in journals],
     )
-
-
-async def _journals_of(conn: psycopg.AsyncConnection[Any], payment: Payment) -> list[read.JournalView]:
-    """Journals name what caused them: an operation with the bank, or an attempt whose time ran out."""
-    sources = [("operation", op.id) for op in payment.operations]
-    sources += [("attempt", attempt.id) for attempt in payment.attempts]
-    found: dict[int, read.JournalView] = {}
-    for kind, id in sources:
-        page_of_source = await search(conn, payment.book_id, Query(source_type=kind, source_id=str(id)))
-        found |= {journal.seq: journal for journal in page_of_source.journals}
-    return [found[seq] for seq in sorted(found)]
 
 
 @get("/merchant/accounts/{currency:str}/{account:str}", **public())

@@ -118,3 +118,9 @@ class Receipt(View):
     leaf_hash: Annotated[str, Field(description="SHA-256 of its canonical line (RFC 9162 leaf), in hex")]
     statement: SignedNote
     inclusion: SealedProof | None
+
+
+class ReceiptList(View):
+    """Oldest journal first."""
+
+    data: list[Receipt]

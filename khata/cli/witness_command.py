@@ -50,7 +50,7 @@ def command(
     It needs no database. A tree that is smaller than, or other than grown from, what it signed before gets no
     signature. What it has signed is on disk before it answers; without that memory it does not start.
 
-    Example: `khata witness --name witness.example/w1 --log "$(khata log keys --vkey)"`
+    Example: `khata witness --name witness.example/w1 --log "$(khata log keys --json | jq -r '.[-1].vkey')"`
     """
     settings = Settings()
     configure_logs(settings.log_level)

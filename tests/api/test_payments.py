@@ -14,7 +14,9 @@ from api.schemas.payments import CheckoutView, PaymentView, RefundView
 from banks.card.connection import Endpoint
 from banks.card.rail import CardRail
 from khata.database import Database
+from ledger.log.note import Verifier
 from tests.api.conftest import Api, Caller, Clock, api_on
+from tests.api.test_log import judged
 from tests.banks.acquirer import ACQUIRER_ID, AcquirerProcess
 
 VISA, NO_HONOUR, LOST_ANSWER = "4111111111111111", "4000000000000002", "4000000000000077"
@@ -49,6 +51,27 @@ def payment(amount: int = 100_000, **more: Any) -> dict[str, Any]:
 
 async def shop(api: Api) -> Caller:
     return await api.caller(await api.merchant())
+
+
+async def test_a_payments_receipts_are_signed_at_once_and_proved_once_sealed(
+    bank_api: Api,
+) -> None:
+    caller = await shop(bank_api)
+    await bank_api.seal()
+    made = await caller.post("/v1/payments", payment())
+    path = f"/v1/payments/{made.json()['id']}"
+    assert (await caller.get(f"{path}/receipts")).json() == {"data": []}
+    await caller.post(f"{path}/confirm", {"card": card()})
+    await caller.post(f"{path}/refunds", {"amount": 40_000})
+    keys = [Verifier.parse(k["vkey"]) for k in (await bank_api.http.get("/v1/log/keys")).json()["data"]]
+    receipts = (await caller.get(f"{path}/receipts")).json()["data"]
+    assert [judged(receipt, keys) for receipt in receipts] == [False, False]
+    await bank_api.seal()
+    again = (await caller.get(f"{path}/receipts")).json()["data"]
+    assert [judged(receipt, keys) for receipt in again] == [True, True]
+    assert [receipt["statement"] for receipt in again] == [receipt["statement"] for receipt in receipts]
+    single = await caller.get(f"/v1/journals/{again[0]['journal']}/receipt")
+    assert single.json() == again[0]
 
 
 async def test_a_payment_is_created_confirmed_and_captured_and_the_balance_shows_it(bank_api: Api) -> None:
