@@ -5,7 +5,7 @@ from __future__ import annotations
 from litestar import Response, get, post
 
 from api.clients import Client
-from api.errors import ClientLocked
+from api.errors import AudienceWrong, ClientLocked
 from api.oauth.authenticate import Secret, authenticate
 from api.operation import ApiRequest
 from api.pages import cookies, sessions
@@ -62,6 +62,7 @@ async def sign_in(request: ApiRequest) -> Response[bytes]:
         mark_denied(request, "invalid_client")
         return _form(request, old, 422, _WRONG, client_id)
     if not _may_read(client):
+        mark_denied(request, AudienceWrong.code)
         return _form(request, old, 422, _UNFIT, client_id)
     answer = see_other(HOME)
     answer.set_cookie(cookies.holding(deps, token))

@@ -67,6 +67,15 @@ def test_the_token_changes_at_sign_in_and_only_its_hash_is_kept(
     assert stranger.get("/merchant").headers["location"] == "/merchant/sign-in"
 
 
+def test_who_does_not_get_in_stands_in_the_access_log(shop: Shop, browsers: Open, merchant: Merchant) -> None:
+    http, (client_id, _) = browsers(), shop.client(merchant)
+    assert sign_in(http, (client_id, "a-wrong-secret")).status_code == 422
+    with psycopg.connect(shop.database.audit_dsn) as conn:
+        query = "SELECT person, route, code, subject FROM api.access_entry ORDER BY entry_id DESC LIMIT 1"
+        found = conn.execute(query).fetchone()
+    assert found == (None, "/merchant/sign-in", "invalid_client", "")
+
+
 def test_with_tls_the_cookie_is_bound_to_this_host(shop: Shop) -> None:
     from dataclasses import replace
 
