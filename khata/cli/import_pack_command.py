@@ -26,8 +26,8 @@ def command(pack: Path, passphrase_file: Path | None, as_json: bool) -> None:
     """Make a book of an audit PACK: a zip, a directory, or an encrypted `.zip.age`.
 
     The pack is verified first. Then everything in it is posted anew, with its own times and ids, so that every rule
-    judges it again; the book is the same row by row, its log has the same root. The book must not be there, be empty,
-    or hold what the pack begins with: stopped half-way, the same command goes on. Refused: packs of a period, and books
+    judges it again; the book is the same row by row, its log has the same root. The book must not be there, or
+    hold what the pack begins with: stopped half-way, the same command goes on. Refused: packs of a period, and books
     that took part in transfers between books.
 
     Example: `khata import-pack main.zip`

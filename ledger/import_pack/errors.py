@@ -21,14 +21,14 @@ class NotImportable(LedgerError):
 
 @dataclass(unsafe_hash=True)
 class BookNotEmpty(LedgerError):
-    """The book of that name holds something else than the pack begins with; nothing was changed."""
+    """The book of that name is another than the pack begins with; nothing was changed."""
 
     code: ClassVar[str] = "book_not_empty"
     book: str
     where: str
 
     def __str__(self) -> str:
-        return f"book {self.book} is not empty, and not begun with this pack: {self.where}"
+        return f"book {self.book} is there, and not as this pack begins: {self.where}"
 
 
 @dataclass(unsafe_hash=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
@@ -12,6 +12,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from ledger.books import create_book, open_accounts
+from ledger.canonical import rfc3339
 from ledger.errors import LedgerError, Refusal
 from ledger.import_pack import entries
 from ledger.import_pack.entries import Acts
@@ -33,7 +34,8 @@ _COMMIT_AFTER = 500
 _PAGE = 1000
 _TRANSFER = b'"type":"transfer"}'  # how the line of a transfer's journal ends
 _POSITION = """
-SELECT accounts, acts, head, coalesce((SELECT max(size) FROM ledger.checkpoint c WHERE c.book_id = b.book_id), 0)
+SELECT recorded_at, accounts, acts, head,
+       coalesce((SELECT max(size) FROM ledger.checkpoint c WHERE c.book_id = b.book_id), 0)
   FROM ledger.book b WHERE book_id = %s"""
 _LAST = "SELECT root, sealed_at FROM ledger.checkpoint WHERE book_id = %s ORDER BY size DESC LIMIT 1"
 _SEAL = "SELECT ledger.seal(%s, %s, %s::integer, %s, %s, %b, %b, %b, %b, %s, %s)"
@@ -80,7 +82,7 @@ async def import_pack(
     # Nobody else seals it meanwhile: the log must take its entries in the pack's order.
     await conn.execute("SELECT pg_advisory_lock(hashtext('ledger.seal'), %s)", [book_id])
     try:
-        loading = await _begin(conn, book_id, said["book"], pack)
+        loading = await _begin(conn, book_id, said["book"], pack, first.at)
         await conn.commit()
         loading.sealing = _Sealing(conn, book_id, await signers(conn, book_id), now)
         await loading.all(pack, progress)
@@ -104,11 +106,14 @@ def _check_form(pack: Pack, said: dict[str, Any]) -> None:
             )
 
 
-async def _begin(conn: AsyncConnection[Any], book_id: int, book: str, pack: Pack) -> _Loading:
+async def _begin(conn: AsyncConnection[Any], book_id: int, book: str, pack: Pack, first_at: str) -> _Loading:
     """Where to go on. Raises ``BookNotEmpty`` unless what is there is what the pack begins with."""
     row = await (await conn.execute(_POSITION, [book_id])).fetchone()
     assert row is not None
-    *held, size = row
+    clock, *held, size = row
+    if not any(held) and rfc3339(clock.astimezone(UTC)) > first_at:
+        why = f"it was made at {rfc3339(clock.astimezone(UTC))}, and no book's clock goes back to {first_at}"
+        raise BookNotEmpty(book, why)
     for source, count in zip(SOURCES, held, strict=True):
         given = lines(pack, FILES[source])
         for first in range(1, count + 1, _PAGE):

@@ -16,7 +16,7 @@ from psycopg import AsyncConnection
 from khata.database import Database
 from ledger import model as m
 from ledger.audit import audit
-from ledger.books import open_accounts
+from ledger.books import create_book, open_accounts
 from ledger.import_pack import BookNotEmpty, ImportDiffers, Imported, NotImportable, import_pack
 from ledger.log.note import Signer
 from ledger.post import post
@@ -188,6 +188,16 @@ async def test_a_book_that_holds_something_else_is_left_alone(
     with pytest.raises(BookNotEmpty, match="journal 1 is another"):
         await loaded(there, pack, book)
     assert len(await table(there, "journal", other.book_id)) == other.posted
+
+
+async def test_an_empty_book_whose_clock_is_past_the_packs_is_refused(
+    shared_database: Database, here: AsyncConnection[Any], there: AsyncConnection[Any], name: str
+) -> None:
+    book = await sealed_book(here, 19, name=name, batches=1)
+    pack, _ = await pack_of(shared_database, book.book_id, now=book.now)
+    await create_book(there, name=name, now=book.now)
+    with pytest.raises(BookNotEmpty, match="no book's clock goes back"):
+        await loaded(there, pack, book)
 
 
 async def test_a_pack_of_a_period_makes_no_book(

@@ -26,6 +26,7 @@ _JOURNAL_COLUMNS = (
     *("id", "kind", "source_type", "source_id", "source_event", "effective_at", "recorded_at"),
     *("reverses", "lines"),
 )
+_POSTING_COLUMNS = ("debit", "credit", "amount", "currency", "layer", "hold_action", "hold_id")
 
 _JOURNALS = """
 SELECT seq, id::text, kind, source_type, source_id, source_event, effective_at, recorded_at, reverses, lines,
@@ -160,27 +161,19 @@ def _line(
     seq, line, amount, currency, layer, action, hold_id = row[0], row[1], *row[12:]
     debit, credit = Side(*row[2:7]), Side(*row[7:12])
     of_hold = stated.get("hold")
-    expected = {
-        "debit": stated["debit"],
-        "credit": stated["credit"],
-        "amount": stated["amount"],
-        "currency": stated["currency"],
-        "layer": stated["layer"],
-        "hold_action": of_hold,
-        "hold_id": hold if of_hold else None,
-    }
-    found = {
-        "debit": _path(names, debit.account, currency),
-        "credit": _path(names, credit.account, currency),
-        "amount": str(amount),
-        "currency": currency,
-        "layer": LAYER_NAMES[layer],
-        "hold_action": None if action is None else HOLD_ACTIONS[action],
-        "hold_id": hold_id,
-    }
+    expected = (
+        *(stated["debit"], stated["credit"], stated["amount"], stated["currency"], stated["layer"]),
+        *(of_hold, hold if of_hold else None),
+    )
+    found = (
+        *(_path(names, debit.account, currency), _path(names, credit.account, currency)),
+        *(str(amount), currency, LAYER_NAMES[layer]),
+        *(None if action is None else HOLD_ACTIONS[action], hold_id),
+    )
     if found != expected:
-        name = next(name for name, value in found.items() if value != expected[name])
-        raise BookAltered(f"journal {seq}, line {line}, {name}", str(found[name]), str(expected[name]))
+        for name, value, wanted in zip(_POSTING_COLUMNS, found, expected, strict=True):
+            if value != wanted:
+                raise BookAltered(f"journal {seq}, line {line}, {name}", str(value), str(wanted))
     for side, is_debit in ((debit, True), (credit, False)):
         account = names[side.account]
         after = running.add(
