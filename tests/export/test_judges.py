@@ -14,7 +14,7 @@ from khata import judges
 from khata.database import Database
 from khata.judges import Figures
 from ledger import model as m
-from ledger.export import Selection, recorded_days
+from ledger.export import FILES, Selection, export_file, recorded_days
 from ledger.export.plaintext import ELSEWHERE, PENDING
 from ledger.read import balances
 from tests.export.books import AWKWARD, JOURNALS, SEED, exported, fetch, installed, large_book, sums
@@ -83,10 +83,14 @@ async def test_a_period_opens_with_what_was_before_it_and_ends_with_what_was_the
 
 @pytest.mark.parametrize("judge", JUDGES)
 @pytest.mark.parametrize(
-    ("selection", "path"),
-    [({"owner": "c1"}, OWNED), ({"account": AWKWARD[0]}, AWKWARD[0]), ({"account": AWKWARD[3]}, AWKWARD[3])],
+    ("selection", "path", "whole"),
+    [
+        ({"owner": "c1"}, OWNED, True),
+        ({"owner": "c1"}, OWNED, False),
+        ({"account": AWKWARD[0]}, AWKWARD[0], False),
+        ({"account": AWKWARD[3]}, AWKWARD[3], False),  # above another
+    ],
 )
-@pytest.mark.parametrize("whole", [True, False])
 async def test_what_is_asked_about_has_its_balance_in_an_export_of_it_alone(
     large: Large, judge: str, selection: dict[str, str], path: str, whole: bool, tmp_path: Path
 ) -> None:
@@ -99,6 +103,15 @@ async def test_what_is_asked_about_has_its_balance_in_an_export_of_it_alone(
     assert mine & set(ours)
     assert sum(figures.values()) == 0
     assert any(ELSEWHERE in account for account, _ in figures) == (not whole)
+
+
+@pytest.mark.parametrize("format", FILES)
+async def test_no_form_is_ever_held_as_a_whole(large: Large, format: str) -> None:
+    async with await AsyncConnection.connect(large.dsn) as conn:
+        for name in FILES[format]:
+            chunks = [len(c) async for c in export_file(conn, large.book_id, format, name)]
+            assert max(chunks) < 1_500_000
+            assert sum(chunks) < 1_500_000 or len(chunks) > 2
 
 
 @pytest.mark.parametrize("judge", JUDGES)
