@@ -24,6 +24,7 @@ COMMANDS = {
     "report": "Trial balance, balance sheet, income statement, ageing.",
     "post": "Post a journal.",
     "export": "Take a book away: an audit pack, or one form for another program.",
+    "verify": "Prove an audit pack, without the database.",
     "import-pack": "Make a book of an audit pack.",
     "import": "Import a bank's settlement file.",
     "audit": "Check every invariant on the database.",
