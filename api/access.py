@@ -27,6 +27,8 @@ from psycopg_pool import AsyncConnectionPool
 
 log = structlog.get_logger("khata.api")
 
+CLAIMED = "khata.claimed"
+"""In a request's scope: the client that somebody who is not let in says to be."""
 _MOST = 200  # entries a statement
 _LONGEST_SUBJECT = 600
 _WRITE = """
@@ -161,8 +163,8 @@ class AccessLog:
 
 
 def _subject(scope: dict[str, Any]) -> str:
-    """The ids in the path; nothing of one that no id looks like."""
-    said = " ".join(str(value) for value in (scope.get("path_params") or {}).values())
+    """The ids in the path, or the client that is claimed; nothing of an id that no id looks like."""
+    said = scope.get(CLAIMED) or " ".join(str(value) for value in (scope.get("path_params") or {}).values())
     return said if said.isprintable() and len(said) <= _LONGEST_SUBJECT else ""
 
 

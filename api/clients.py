@@ -37,6 +37,10 @@ class Client:
     public_keys: Mapping[str, Any] | None
 
 
+def is_client_id(text: str) -> bool:
+    return _CLIENT_ID.fullmatch(text) is not None
+
+
 def new_client_id() -> str:
     return "cli_" + base64.b32encode(random.token_bytes(16)).decode().rstrip("=").lower()
 
@@ -125,7 +129,7 @@ async def disable_client(conn: psycopg.AsyncConnection, client_id: str) -> bool:
 
 async def get_client(conn: psycopg.AsyncConnection, client_id: str) -> Client | None:
     """An active client; None for anything that cannot be the id of one."""
-    if not _CLIENT_ID.fullmatch(client_id):
+    if not is_client_id(client_id):
         return None
     async with conn.cursor(row_factory=class_row(Client)) as cursor:
         await cursor.execute(

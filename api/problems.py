@@ -24,6 +24,8 @@ from litestar.exceptions import (
 from litestar.exceptions.http_exceptions import RequestEntityTooLarge
 
 from api import errors as a
+from api.access import CLAIMED
+from api.clients import is_client_id
 from banks import errors as b
 from gateway import errors as g
 from ledger import errors as l
@@ -294,6 +296,12 @@ def note_denial(request: Request[Any, Any, Any], error: Exception) -> None:
 
 def mark_denied(request: Request[Any, Any, Any], code: str) -> None:
     cast("dict[str, Any]", request.scope)[DENIED] = code
+
+
+def note_claim(request: Request[Any, Any, Any], client_id: str) -> None:
+    """Whom the caller says to be, should that be denied; what is no client's id may be a secret in the wrong field."""
+    if is_client_id(client_id):
+        cast("dict[str, Any]", request.scope)[CLAIMED] = client_id
 
 
 def report(error: Exception, request_id: str, status: int) -> None:

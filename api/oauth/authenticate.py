@@ -51,7 +51,7 @@ async def authenticate(
     conn: psycopg.AsyncConnection, secrets: ApiSecrets, proof: Proof, *, address: str, now: datetime
 ) -> Client | None:
     """The active client that ``proof`` proves, or None; raises ``ClientLocked``. The caller commits."""
-    client_id = proof.client_id if isinstance(proof, Secret) else _claimed_client(proof.token)
+    client_id = proof.client_id if isinstance(proof, Secret) else claimed_client(proof.token)
     client = await get_client(conn, client_id)
     if client is not None:
         await _refuse_locked(conn, client_id, address, now)
@@ -101,7 +101,7 @@ async def _secret_is_good(
     return any(hmac.compare_digest(mac, cast(bytes, row[0])) for row in await cursor.fetchall())
 
 
-def _claimed_client(token: str) -> str:
+def claimed_client(token: str) -> str:
     """``iss`` of an assertion, not verified yet: only to find whose keys to verify it with."""
     try:
         claims: Any = orjson.loads(jws.extract_compact(token.encode()).payload)

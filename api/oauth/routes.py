@@ -23,12 +23,13 @@ from api.oauth.authenticate import (
     Proof,
     Secret,
     authenticate,
+    claimed_client,
 )
 from api.oauth.keys import TOKEN_LIFETIME
 from api.oauth.tokens import issue
 from api.operation import ApiRequest, Operation, declares
 from api.policy import Policy, Principal, Scope
-from api.problems import mark_denied
+from api.problems import mark_denied, note_claim
 from api.schemas.oauth import KeySetView, ServerMetadata, TokenAnswer, TokenForm
 
 TOKEN_PATH = "/oauth/token"  # noqa: S105
@@ -122,6 +123,7 @@ async def create_token(request: ApiRequest) -> Response[bytes]:
         )
     audiences = (deps.authority.issuer, f"{deps.authority.issuer}{TOKEN_PATH}")
     proof = proof_of(request.headers.get("authorization"), form, audiences)
+    note_claim(request, proof.client_id if isinstance(proof, Secret) else claimed_client(proof.token))
     now = deps.clock()
     async with deps.pool.connection() as conn:
         client = await authenticate(conn, deps.secrets, proof, address=address, now=now)

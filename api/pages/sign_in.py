@@ -14,7 +14,7 @@ from api.pages.forms import LIMIT
 from api.pages.render import page, see_other
 from api.pages.viewer import NEEDED, guarded_form
 from api.policy import public
-from api.problems import mark_denied
+from api.problems import mark_denied, note_claim
 
 HOME = "/merchant"
 _WRONG = (
@@ -48,6 +48,7 @@ async def sign_in(request: ApiRequest) -> Response[bytes]:
     form = await guarded_form(request)
     client_id = form.get("client_id", "")
     proof = Secret(client_id, form.get("client_secret", ""))
+    note_claim(request, client_id)
     now, token = deps.clock(), sessions.new_token(deps.gateway.random)
     async with deps.pool.connection() as conn:
         try:

@@ -8,7 +8,7 @@ CREATE TABLE api.access_entry (
     address    text NOT NULL CHECK (length(address) BETWEEN 1 AND 64),
     method     text COLLATE "C" NOT NULL CHECK (method ~ '^[A-Z]{2,10}$'),          -- of HTTP; CLI: a command
     route      text COLLATE "C" NOT NULL CHECK (length(route) BETWEEN 1 AND 200),   -- its template, never the path
-    subject    text NOT NULL CHECK (length(subject) <= 600 AND subject !~ '[[:cntrl:]]'),   -- the ids in the path
+    subject    text NOT NULL CHECK (length(subject) <= 600 AND subject !~ '[[:cntrl:]]'),   -- the ids in the path, or the client claimed
     asked      text[] COLLATE "C" NOT NULL,             -- names of the query's parameters, never their values
     book       text CHECK (length(book) BETWEEN 1 AND 64),
     outcome    text COLLATE "C" NOT NULL CHECK (outcome IN ('admitted', 'denied')),

@@ -87,7 +87,9 @@ async def test_a_missing_scope_a_wrong_secret_and_a_locked_client_are_denied_att
     form = {"grant_type": "client_credentials"}
     for _ in range(11):
         await api.http.post("/oauth/token", data=form, auth=(caller.client_id, "wrong-secret"))
-    codes = [entry.code for entry in await entries(api, denied=True)]
+    found = await entries(api, denied=True)
+    assert {entry.subject for entry in found if entry.route == "/oauth/token"} == {caller.client_id}
+    codes = [entry.code for entry in found]
     assert codes == ["client_locked", *["invalid_client"] * 10, "scope_missing"]
 
 

@@ -73,7 +73,7 @@ def test_who_does_not_get_in_stands_in_the_access_log(shop: Shop, browsers: Open
     with psycopg.connect(shop.database.audit_dsn) as conn:
         query = "SELECT person, route, code, subject FROM api.access_entry ORDER BY entry_id DESC LIMIT 1"
         found = conn.execute(query).fetchone()
-    assert found == (None, "/merchant/sign-in", "invalid_client", "")
+    assert found == (None, "/merchant/sign-in", "invalid_client", client_id)
 
 
 def test_with_tls_the_cookie_is_bound_to_this_host(shop: Shop) -> None:
