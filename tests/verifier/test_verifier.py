@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -102,3 +103,14 @@ def test_it_needs_the_standard_library_and_one_other() -> None:
         elif isinstance(node, ast.ImportFrom):
             names.add((node.module or "").split(".")[0])
     assert names - sys.stdlib_module_names == {"cryptography"}
+
+
+def test_khata_verify_says_the_same(packs: Packs, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "from khata.cli import main; main()", "verify", "--json", "--key", KEY]
+    right = saved(tmp_path, "pack.zip", packs.whole)
+    wrong = saved(tmp_path, "wrong.zip", packs.whole[:-200] + bytes(1) + packs.whole[-199:])
+    for pack in (right, wrong):
+        code, report = verify(pack, "--key", KEY)
+        done = subprocess.run([*command, str(pack)], capture_output=True, text=True, check=False)
+        assert done.returncode == code
+        assert json.loads(done.stdout) | {"seconds": 0} == report | {"seconds": 0}
