@@ -44,7 +44,7 @@ from khata.wiring import api_secrets
 from ledger.bulk import Bulk, BulkResult
 from ledger.ids import Ids
 
-NAME, BOOK = "khata_pack", "bench"
+NAME, ELSEWHERE, BOOK = "khata_pack", "khata_pack_elsewhere", "bench"
 TURNS = 10
 IN_FLIGHT = 3
 POLL_S = 0.02
@@ -77,6 +77,7 @@ def arguments(given: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--accounts", type=int, default=ACCOUNTS)
     parser.add_argument("--batch", type=int, default=8000)
     parser.add_argument("--formats", default="none", help="as khata export has it (default: %(default)s)")
+    parser.add_argument("--import-too", action="store_true", help="make the book again in another database")
     parser.add_argument("--out", type=Path, default=OUT)
     parser.add_argument("--home", type=Path, default=Settings().home.absolute() / "bench-pack")
     return parser.parse_args(given)
@@ -228,18 +229,23 @@ def main(given_arguments: Sequence[str] | None = None) -> None:
             asked = ("export", "--out", str(pack), "--formats", given.formats, "--json")
             export = run(("-m", "khata", *asked), environment)
             verify = run((str(VERIFIER), str(pack)), {})
+            processes = {"export": export, "verifier": verify}
+            if given.import_too:
+                elsewhere = environment | {"KHATA_DATABASE_NAME": ELSEWHERE}
+                processes["import"] = run(("-m", "khata", "import-pack", str(pack), "--json"), elsewhere)
             size = pack.stat().st_size
         finally:
             with psycopg.connect(place.admin_dsn, autocommit=True) as admin:
-                admin.execute(f"DROP DATABASE IF EXISTS {NAME} WITH (FORCE)".encode())
+                for name in (NAME, ELSEWHERE):
+                    admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)".encode())
     shutil.rmtree(given.home)
     outcomes = judged(turns, export, verify)
-    console.print(figures_table(given.journals, turns, {"export": export, "verifier": verify}))
+    console.print(figures_table(given.journals, turns, processes))
     console.print(targets_table(outcomes))
     console.print(f"the pack: {size / 2**20:,.0f} MiB, {size / given.journals:,.0f} bytes a journal")
     given.out.mkdir(parents=True, exist_ok=True)
     result = {"journals": given.journals, "turns": [asdict(t) for t in turns], "pack_bytes": size}
-    result |= {"export": asdict(export), "verifier": asdict(verify)}
+    result |= {name: asdict(done) for name, done in processes.items()}
     (given.out / "pack.json").write_text(json.dumps(result, indent=1) + "\n")
     keep(given.out / "targets.json", outcomes)
 

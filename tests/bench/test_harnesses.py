@@ -95,13 +95,14 @@ def test_the_api_is_measured_beside_a_bare_route(tmp_path: Path) -> None:
 
 def test_a_book_is_sealed_exported_and_verified_and_nothing_is_left_behind(tmp_path: Path) -> None:
     home, out = tmp_path / "home", tmp_path / "out"
-    small = ("--journals", "300", "--accounts", "50", "--batch", "20")
+    small = ("--journals", "300", "--accounts", "50", "--batch", "20", "--import-too")
     packing.main([*small, "--home", str(home), "--out", str(out)])
     result = json.loads((out / "pack.json").read_text())
     assert sum(turn["journals"] for turn in result["turns"]) == 250
     assert sum(turn["leaves"] for turn in result["turns"]) == 250
     assert '"journals": 300' in result["export"]["said"]
     assert "RIGHT" in result["verifier"]["said"]
+    assert '"journals": 300' in result["import"]["said"]
     assert min(result[name]["most_bytes"] for name in ("export", "verifier")) > 10**7
     assert [target["met"] is not None for target in read(out / "targets.json")] == [True] * 3
     assert not home.exists()

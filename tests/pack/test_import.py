@@ -22,7 +22,7 @@ from ledger.log.note import Signer
 from ledger.post import post
 from tests.ledger.random_books import RandomBook
 from tests.ledger.random_transfers import exchange
-from tests.pack.words import SIGNER, add_key, pack_of, read, rows, seal_all, sealed_book
+from tests.pack.words import SIGNER, add_key, pack_of, read, seal_all, sealed_book
 from tests.server import Server
 
 TABLES = {
@@ -107,18 +107,19 @@ async def test_an_imported_book_is_the_same_row_by_row_and_root_by_root(
     seed: int,
 ) -> None:
     book = await sealed_book(here, seed, name=name)
-    pack, written = await pack_of(shared_database, book.book_id, now=book.now)
+    formats = ("csv", "hledger", "ledger", "beancount", "ads")
+    pack, written = await pack_of(shared_database, book.book_id, now=book.now, formats=formats)
     imported = await loaded(there, pack, book)
     assert (imported.root, imported.size) == (written.root, written.to_index)
     assert imported.journals == written.journals == book.posted
     await same_books(here, book.book_id, there, imported.book_id)
     async with await AsyncConnection.connect(elsewhere.audit_dsn) as conn:
         assert [check for check in await audit(conn, imported.book_id) if not check.passed] == []
-    again, _ = await pack_of(elsewhere, imported.book_id, now=book.now)
-    for name in ("journal.jsonl", "acts.jsonl", "accounts.jsonl", "lines.csv", "proposals.jsonl"):
-        assert read(again, name) == read(pack, name), name
-    for name in ("trial_balance.jsonl", "holds.jsonl", "opening.jsonl"):
-        assert rows(again, name) == rows(pack, name), name
+    again, second = await pack_of(elsewhere, imported.book_id, now=book.now, formats=formats)
+    for file in second.files:
+        # Its log has other checkpoints between; what stands in it is the same, for every other program too.
+        if not file.name.startswith(("log/", "manifest")):
+            assert read(again, file.name) == read(pack, file.name), file.name
 
 
 async def test_a_second_import_changes_nothing(
