@@ -32,7 +32,7 @@ MOST = 500  # journals of one instant that are posted together
 _COMMIT_AFTER = 500
 """Batches in one transaction: each takes a lock of its own until it ends."""
 _PAGE = 1000
-_TRANSFER = b'"type":"transfer"}'  # how the line of a transfer's journal ends
+_TRANSFERS = tuple(b'"kind":"transfer_%b"' % end for end in (b"sent", b"received", b"returned"))
 _POSITION = """
 SELECT recorded_at, accounts, acts, head,
        coalesce((SELECT max(size) FROM ledger.checkpoint c WHERE c.book_id = b.book_id), 0)
@@ -100,7 +100,7 @@ def _check_form(pack: Pack, said: dict[str, Any]) -> None:
     if said["from_index"] != 0:
         raise NotImportable(f"the pack begins at leaf {said['from_index']}: a book is made of a whole log")
     for number, line in enumerate(lines(pack, FILES["journal"]), start=1):
-        if line.endswith(_TRANSFER + b"}"):
+        if any(kind in line for kind in _TRANSFERS):
             raise NotImportable(
                 f"journal {number} is of a transfer between books: the other book's part is not in the pack"
             )
