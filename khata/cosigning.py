@@ -32,7 +32,7 @@ PAUSE = timedelta(seconds=30)  # for a witness that failed
 _MOST_ANSWER_BYTES = 100_000
 
 _PENDING = """
-SELECT size, note, last.size FROM (
+SELECT pending.size, note, last.size FROM (
   SELECT c.size, c.note FROM ledger.checkpoint c
    WHERE c.book_id = %(book)s AND c.size > coalesce((
          SELECT max(size) FROM ledger.cosignature WHERE book_id = %(book)s AND witness = %(witness)s), 0)
@@ -109,13 +109,18 @@ class Cosigning:
         signed = 0
         old = pending[0][2] if pending else 0
         for size, note, _ in pending:
+            if size < old:
+                continue
             try:
                 await self._show(http, witness, book_id, old, size, note)
             except WitnessRefused as error:
-                if error.size is None or not old < error.size <= size:
+                # Its answers did not reach us, or somebody else showed it a later one: one of ours, though.
+                if error.size is None or not old < error.size <= pending[-1][0]:
                     raise
-                # Its last answer did not reach us, or somebody else showed it a later checkpoint.
-                await self._show(http, witness, book_id, error.size, size, note)
+                old = error.size
+                if size < old:
+                    continue
+                await self._show(http, witness, book_id, old, size, note)
             old = size
             signed += 1
         return signed

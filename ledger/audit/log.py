@@ -34,10 +34,10 @@ _LEAVES: LiteralString = (
 )
 _ENTRIES: dict[str, LiteralString] = {
     "account": """
-SELECT a.account_id, a.opened_at, a.path, a.currency, a.owner,
-       (SELECT min(f.floor) FROM ledger.account_fact f
-         WHERE f.book_id = a.book_id AND f.account_id = a.account_id AND f.fact = 1)
-  FROM ledger.account a WHERE a.book_id = %(book)s ORDER BY a.account_id""",
+SELECT a.account_id, a.opened_at, a.path, a.currency, a.owner, f.floor
+  FROM ledger.account a
+  LEFT JOIN ledger.account_fact f ON f.book_id = a.book_id AND f.account_id = a.account_id AND f.fact = 1
+ WHERE a.book_id = %(book)s ORDER BY a.account_id""",
     "act": "SELECT act, recorded_at, leaf_hash FROM ledger.act WHERE book_id = %(book)s ORDER BY act",
     "journal": "SELECT seq, recorded_at, leaf_hash FROM ledger.journal WHERE book_id = %(book)s ORDER BY seq",
 }
@@ -124,6 +124,7 @@ class LogPass:
     run: Run | None = None
     since: datetime | None = None  # of the leaves after the last checkpoint
     through: datetime | None = None
+    unproved: list[Run] = field(default_factory=list[Run])  # since the last root that was right
     suspects: list[_Suspect] = field(default_factory=list[_Suspect])
     ruined: bool = False  # a checkpoint's root differed: those after it differ by that alone
 
@@ -153,9 +154,10 @@ class LogPass:
             return False
         if run.first_number != self.sealed[run.source] + 1:
             self.tally.find("log_run", key, "first_number", run.first_number, self.sealed[run.source] + 1)
-            if before is not None:
+            for earlier in self.unproved:
+                words = f"{earlier.count} of {earlier.source}"
                 self.tally.find(
-                    "log_run", self.key(first_index=before.first_index), "count", before.count, "another"
+                    "log_run", self.key(first_index=earlier.first_index), "row", words, "as it was sealed"
                 )
             return False
         most = self.held[run.source] - self.sealed[run.source]
@@ -163,6 +165,7 @@ class LogPass:
             self.tally.find("log_run", key, "count", run.count, f"1 to {most}, which the book has")
             return False
         self.run = run
+        self.unproved.append(run)
         return True
 
     def add(self, source: str, leaf: bytes, at: datetime | None) -> None:
@@ -220,6 +223,8 @@ class LogPass:
         for suspect in self.suspects:
             self._accuse(suspect, leaf=row.root != computed, rows=row.root == computed or self.ruined)
         self.suspects = []
+        if row.root == computed or self.ruined:
+            self.unproved = []
         self.ruined = self.ruined or row.root != computed
 
     def _accuse(self, suspect: _Suspect, *, leaf: bool, rows: bool) -> None:

@@ -17,6 +17,7 @@ from psycopg import AsyncConnection, sql
 
 from khata.database import Database
 from khata.tamper.schema import Table, defenceless, tables
+from khata.tamper.sealed import seal_sample
 from khata.tamper.spans import small_spans
 from khata.tamper.tampering import Forger, Row, names
 from ledger.audit import Check, CheckResult, Finding, LedgerExaminer, Progress, Tallies, audit, examine
@@ -91,6 +92,7 @@ async def test_a_random_book_passes_every_check_and_every_check_sees_rows(
     await small_spans(database.owner_dsn)
     async with await AsyncConnection.connect(database.app_dsn) as conn:
         book = await random_book(conn, seed)
+        await seal_sample(conn, book.book_id, book.now)
     seen: list[tuple[int, int]] = []
     async with await AsyncConnection.connect(database.audit_dsn) as conn:
         results = await audit(conn, book.book_id, lambda done, total: seen.append((done, total)))
