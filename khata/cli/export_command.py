@@ -32,6 +32,7 @@ from khata.packing import Wanted, export_pack
 from khata.sealing import Sealer
 from khata.whole import whole_directory, whole_file
 from khata.wiring import api_secrets
+from ledger.errors import FormatUnavailable
 from ledger.export import FILES, FORMATS, Selection, export_file, recorded_days
 from ledger.export.pack import FOLDERS, Written
 
@@ -123,6 +124,8 @@ def _formats(given: str) -> tuple[str, ...]:
     for name in chosen:
         if name not in FOLDERS:
             raise click.UsageError(f"--formats: {name!r} is none of all, none, {', '.join(FOLDERS)}")
+        if name == "parquet" and not find_spec("pyarrow"):
+            raise FormatUnavailable("parquet", "pyarrow")
     return chosen
 
 

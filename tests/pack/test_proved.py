@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -27,10 +28,14 @@ async def test_the_verifier_proves_every_pack_and_that_each_goes_on_where_the_la
         sql = "SELECT covers_before FROM ledger.day_end WHERE book_id = %s AND size > 0 ORDER BY size"
         rows = await (await conn.execute(sql, [book.book_id])).fetchall()
     days = [None, *(at.date() for (at,) in rows), None]
+    last = book.now.date()
     before: tuple[str, ...] = ()
-    for number, (first, until) in enumerate([(None, None), *itertools.pairwise(days)]):
+    empty = (last + timedelta(days=1), last + timedelta(days=2))
+    for number, (first, until) in enumerate([(None, None), *itertools.pairwise(days), empty]):
         path = tmp_path / f"{number}.zip"
-        pack, _ = await pack_of(shared_database, book.book_id, now=book.now, first=first, until=until)
+        pack, _ = await pack_of(
+            shared_database, book.book_id, now=book.now + timedelta(days=3), first=first, until=until
+        )
         path.write_bytes(pack)
         code, report = verify(path, *before)
         assert code == 0, (first, until, report)

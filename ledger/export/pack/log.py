@@ -129,7 +129,7 @@ async def _journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -
     due = {size: _opened(text, size, ends.keys).root async for size, text in checkpoints(conn, scope)}
     due_number = {source: getattr(scope.before, source) + 1 for source in SOURCES}
     async for chunk in chunks(conn, scope.book_id, scope.from_index, scope.to_index):
-        run, place = chunk.run, (tree.size, due_number[chunk.run.source])
+        run, place = chunk.run, (tree.size, due_number.get(chunk.run.source))
         if (run.first_index, run.first_number) != place:
             found = f"leaf {run.first_index}, {run.source} {run.first_number}"
             raise BookAltered(f"the run of leaf {place[0]}", found, f"{run.source} {place[1]}")

@@ -13,6 +13,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from ledger.canonical import rfc3339
+from ledger.errors import InvalidEntry
 from ledger.export import FILES, Selection, export_file
 from ledger.export.pack import log, state
 from ledger.export.pack.container import Container, File
@@ -72,6 +73,9 @@ async def write_pack(
     ``conn``: in a REPEATABLE READ transaction, so that all files tell of one moment. ``signers``: the log's keys.
     Raises as ``find_scope``; ``BookAltered``; ``InvalidEntry`` for a format that there is not.
     """
+    for format in formats:
+        if format not in FOLDERS:
+            raise InvalidEntry("formats", f"{format!r} is none of {', '.join(FOLDERS)}")
     scope = await find_scope(conn, book_id, first, until, now=now)
     pack = _Pack(conn, scope, container, progress)
     ends = await log.find_ends(conn, scope)
