@@ -8,14 +8,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from hashlib import sha256
 
+from ledger.canonical import leaf_hash as leaf_hash
+
 HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
 
 Range = tuple[int, int]  # leaves begin..end - 1
-
-
-def leaf_hash(line: bytes) -> bytes:
-    return sha256(b"\x00" + line).digest()
 
 
 def node_hash(left: bytes, right: bytes) -> bytes:
