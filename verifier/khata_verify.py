@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import date, timedelta
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 # What lines look like, and no other way: RFC 8785 (JCS) leaves one form for each content. A word in capitals stands for its pattern.
 WORDS = {
     "TEXT": r'"(?:[^"\\\x00-\x1f]+|\\(?:["\\bfnrt]|u00(?:0[0-7bef]|1[0-9a-f])))*+"',
-    "TIME": r"(?:19|[2-8]\d)\d\d-\d\d-\d\dT(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z",
+    "TIME": r"(?:19|[2-8]\d)\d\d-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z",
     "UUID": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "WORD": r"[a-z][a-z0-9_]{0,39}", "CURRENCY": r"[A-Z]{3}",
     "PATH": r"(?:Assets|Liabilities|Equity|Income|Expenses)(?::[A-Za-z0-9][A-Za-z0-9_-]{0,63}){1,7}+",
     "POSITIVE": r"[1-9]\d*+", "NATURAL": r"(?:0|[1-9]\d*+)", "INTEGER": r"(?:0|-?[1-9]\d*+)", "ID": r'(?:[!#-\[\]-~]|\\["\\]){1,64}',
@@ -63,10 +64,14 @@ SOURCES = {"account": "accounts.jsonl", "act": "acts.jsonl", "journal": "journal
 NEEDED = {"log/checkpoint", *list(FORMS)[:13]}
 CSV_HEADER = b"seq,line,side,account,currency,layer,amount,account_seq,posted,available,incoming"
 MIRROR = '{{"amount":"{0}","credit":"{3}","currency":"{2}","debit":"{1}","layer":"posted"}}'
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, KeyError, OverflowError)
+PLACED = ("change_account", "set_limit", "period_closed", "adjustment_approved", "adjustment_rejected", "reopening_approved",
+          "reopening_rejected")  # acts that say after which journal they came
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError, LookupError, OverflowError, TypeError,
+           AttributeError)  # what comes of files that are nothing of the kind
 BLOCK = 2048  # postings whose rows are compared with lines.csv at a time
 
 
+@cache
 def pattern(form: str, book: str = "") -> re.Pattern[str]:
     """The pattern that a form stands for; of the forms inside it, the groups are dropped."""
     inner = {word: re.sub(r"(?<!\\)\((?!\?)", "(?:", text) for word, text in WORDS.items()} | {"BOOK": re.escape(book)}
@@ -497,7 +502,8 @@ class Proof:
     def replay(self) -> None:
         """All leaves, run by run."""
         acts = Lines(self.pack, "acts.jsonl")
-        self.closes = Closes([str(json.loads(line)["subject"]) for line, _ in acts.all() if b'"action":"period_closed"' in line])
+        closes = (json.loads(line) for line, _ in acts.all() if b'"action":"period_closed"' in line)
+        self.closes = Closes([str(act["subject"]) for act in closes if act["action"] == "period_closed"])
         for account in self.by_id if self.closes.days else ():
             self.closes.add("", account, account.debits - account.credits)
         self.rows_file.compare(CSV_HEADER)
@@ -548,7 +554,8 @@ class Proof:
         act = parse(lines.name, lines.number + 1, line := lines.next(), "act action book detail person reason recorded_at subject")
         if (act["act"], type(act["act"]), act["book"]) != (number, int, self.book): raise lines.wrong(line.decode(), f"act {number} of {self.book}")
         detail, time_, least = act["detail"], str(act["recorded_at"]), max(self.act_at, self.last.get("journal", 0))
-        at = detail.get("after", detail.get("head", least)) if isinstance(detail, dict) else None
+        known = isinstance(detail, dict) and isinstance(act["subject"], str)
+        at = detail.get("after", detail.get("head", None if act["action"] in PLACED else least)) if known else None
         if type(at) is not int or at < least: raise lines.wrong(f"after journal {at}", f"after {least} or later")
         if not re.fullmatch(WORDS["TIME"], time_, re.ASCII): raise lines.wrong(time_, "a time in UTC to the microsecond")
         self.leaf(lines, line, time_, self.act_clock)
@@ -575,7 +582,8 @@ class Proof:
             check(subject == f"{account.path} {account.currency}", f"account {id_}, {subject}", f"an account: {account.path} {account.currency}")
         if action == "change_account":
             floor, status, available = detail.get("floor"), detail.get("status"), account.posted - account.outgoing
-            check(floor is None or re.fullmatch(r"0|-?[1-9]\d*", str(floor)), f"floor {floor}", "an amount or null")
+            right = floor is None or (isinstance(floor, str) and re.fullmatch(r"0|-?[1-9]\d*", floor, re.ASCII))
+            check(right and type(fact) is int, f"floor {floor!r}, fact {fact!r}", "an amount or null, a number")
             check(status in ("open", "frozen", "closed") and account.status != "closed", f"{status} after {account.status}", "no end or the last")
             check(fact == account.fact + 1 or not account.fact, f"fact {fact}", account.fact + 1)
             check(early or floor is None or int(floor) <= available, f"floor {floor}", f"at most {available}, which was available")
@@ -587,7 +595,8 @@ class Proof:
             account.active += (active - account.limits.get(name, False)) if known else 0
             account.guessed, account.limits[name] = account.guessed + (not known), active
         elif action == "period_closed" and not early:
-            check(self.closed < subject < time_[:10], f"closed through {subject}", f"after {self.closed or 'nothing'}, and over on {time_[:10]}")
+            right = re.fullmatch(WORDS["TIME"], f"{subject}T00:00:00.000000Z", re.ASCII) and self.closed < subject < time_[:10]
+            check(right, f"closed through {subject}", f"a day after {self.closed or 'none'} that was over on {time_[:10]}")
             says, self.closed, must = detail.get("trial_balance_hash"), subject, self.closes.hash(self.book, at, subject)
             check(says == must or self.begin, f"a trial balance of hash {says}", f"{must}, by the lines")
             self.counts["closes"] += says == must
@@ -596,7 +605,7 @@ class Proof:
             person, content = self.proposed.pop(subject, ("", {}))
             check((person or self.begin) and person != act["person"], f"{action} {subject} by {act['person']}", f"proposed, by another than {person}")
             if action == "reopening_approved" and not early:
-                through = content.get("through") or ""
+                through = (content.get("through") or "") if isinstance(content, dict) else ""
                 check(through < self.closed or self.begin, f"closed through {through}", f"less than through {self.closed}")
                 self.closed = through
 
@@ -772,8 +781,11 @@ def prove(args: argparse.Namespace, stack: ExitStack, told: dict[str, Any]) -> N
         pack = Pack(args.pack, stack)
         told |= {key: pack.manifest[key] for key in ("book", "origin", "root", "from", "to", "from_index", "to_index")}
         if args.prior:
-            prior = Pack(args.prior, stack)
-            prior.check_signatures(None, None)
+            try:
+                prior = Pack(args.prior, stack)
+                prior.check_signatures(None, None)
+            except Wrong as wrong:
+                raise Wrong(f"{args.prior.name}: {wrong.report['file']}", *list(wrong.report.values())[1:]) from None
         pack.check_signatures(args.key, prior)
         if prior:
             begin, size, end = told["from_index"], prior.manifest["to_index"], told["to_index"]
@@ -789,7 +801,7 @@ def prove(args: argparse.Namespace, stack: ExitStack, told: dict[str, Any]) -> N
     except DAMAGED as error:
         raise (pack.altered() if pack else None) or Wrong(args.pack.name, None, f"damaged: {error!r}", "whole") from None
     except OSError as error:
-        raise Unreadable(f"{args.pack}: {error.strerror or error}") from None
+        raise Unreadable(f"{error.filename or args.pack}: {error.strerror or error}") from None
     done = {f"{source}s": proof.last.get(source, 0) - proof.first.get(source, 1) + 1 for source in ("journal", "act")}
     counts = {"files": len(pack.files), "leaves": proof.end - proof.begin, "checkpoints": len(proof.sizes), "accounts": len(proof.by_id)}
     counts |= {"rows": 2 * proof.counts["postings"], "open_holds": len(proof.holds)}

@@ -212,6 +212,13 @@ def test_a_shorter_tree_than_was_seen_is_refused(packs: Packs, tmp_path: Path) -
     assert refusal(shown, "--key", KEY, "--prior", str(seen)) == ("manifest.json", 1)
 
 
+def test_an_earlier_pack_that_was_changed_vouches_for_nothing(packs: Packs, tmp_path: Path) -> None:
+    seen, shown = tmp_path / "seen.zip", tmp_path / "shown.zip"
+    seen.write_bytes(flipped(packs.earlier, len(packs.earlier) // 2, 3))
+    shown.write_bytes(packs.later)
+    assert refusal(shown, "--prior", str(seen))[0].startswith("seen.zip: ")
+
+
 def test_a_forked_tree_is_refused(packs: Packs, files: Files, tmp_path: Path) -> None:
     """The operator writes his history anew: every rule is kept, the key is right, but it is not what was seen."""
     seen, shown = tmp_path / "seen.zip", tmp_path / "shown.zip"
