@@ -82,11 +82,11 @@ def test_a_flipped_bit_of_a_zip_is_refused_and_what_it_hit_named(
     assert {"journal.jsonl", "lines.csv"} <= named
 
 
-def test_every_byte_of_a_small_zip_counts(small: Files, tmp_path: Path) -> None:
+def test_no_byte_of_a_small_zip_is_free(small: Files, tmp_path: Path) -> None:
     random, path, pack = Random(4), tmp_path / "pack.zip", forge.zipped(small, OPERATOR)
     path.write_bytes(pack)
     assert verify(path, "--key", KEY)[0] == 0
-    for at in range(0, len(pack), 2):
+    for at in range(0, len(pack), 5):
         bit = random.randrange(8)
         path.write_bytes(flipped(pack, at, bit))
         assert verify(path, "--key", KEY)[0] == 1, (at, bit)
