@@ -20,6 +20,9 @@ from ledger.log.tiles import TILE_BYTES, read_edge, root_of_edge
 
 MOST_LEAVES = 1 << 16
 
+# And whatever is read then is read by key: a plan made while the book was young would walk all of it later.
+_TAKE_TURN = """
+SELECT pg_try_advisory_xact_lock(hashtext('ledger.seal'), %s), set_config('enable_seqscan', 'off', true)"""
 _LAST = "SELECT size, sealed_at FROM ledger.checkpoint WHERE book_id = %s ORDER BY size DESC LIMIT 1"
 _UNSEALED = """
 SELECT name, sealed.account, accounts, sealed.act, acts, sealed.journal, head, recorded_at,
@@ -62,8 +65,7 @@ async def seal(
     None: nothing is unsealed, or another sealer is at it. Never commits. The signers bear the log's origin as their
     name, all the same one. Raises ``psycopg.Error`` (KH038…) if the log is not as its tables say.
     """
-    cursor = await conn.execute("SELECT pg_try_advisory_xact_lock(hashtext('ledger.seal'), %s)", [book_id])
-    locked = await cursor.fetchone()
+    locked = await (await conn.execute(_TAKE_TURN, [book_id])).fetchone()
     if locked is None or not locked[0]:
         return None
     batch = await _next_batch(conn, book_id, most)

@@ -94,12 +94,13 @@ CREATE TABLE ledger.log_key (
 
 -- The number of the last sealed entry of a source.
 CREATE FUNCTION ledger.sealed(of_book integer, of_source text) RETURNS bigint LANGUAGE sql STABLE SET search_path = pg_catalog, pg_temp
+SET enable_seqscan = off   -- here and below: by key, however young the tables were when it was planned
 RETURN coalesce((SELECT first_number + count - 1 FROM ledger.log_run
                   WHERE book_id = of_book AND source = of_source ORDER BY first_number DESC LIMIT 1), 0);
 
 -- When an entry was recorded; null: there is none.
 CREATE FUNCTION ledger.entry_at(of_book integer, of_source text, number bigint) RETURNS timestamptz LANGUAGE sql STABLE
-SET search_path = pg_catalog, pg_temp
+SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 RETURN CASE of_source
   WHEN 'account' THEN (SELECT opened_at FROM ledger.account WHERE book_id = of_book AND account_id = number)
   WHEN 'act' THEN (SELECT recorded_at FROM ledger.act WHERE book_id = of_book AND act = number)
@@ -110,7 +111,7 @@ RETURN CASE of_source
 -- tile_roots their roots; each one text of bytes, one value after the other. note: the signed checkpoint.
 CREATE FUNCTION ledger.seal(of_book integer, from_size bigint, accounts integer, acts bigint, journals bigint, account_leaves bytea,
                             tiles bytea, tile_roots bytea, root bytea, note text, at timestamptz)
-RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp
+RETURNS void LANGUAGE plpgsql SECURITY DEFINER SET search_path = pg_catalog, pg_temp SET enable_seqscan = off
 AS $$ DECLARE
   last ledger.checkpoint; b ledger.book; r record; new_size bigint := from_size; since timestamptz; through timestamptz;
   left_at timestamptz; day date; filled bigint; given bigint := 0;
