@@ -52,7 +52,7 @@ class LazyGroup(click.RichGroup):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, found, rest = super().resolve_command(ctx, args)
-        if found is not None:
+        if found is not None and name is not None:
             found = importlib.import_module(f"khata.cli.{name.replace('-', '_')}_command").command
         return name, found, rest
 
