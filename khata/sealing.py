@@ -41,6 +41,7 @@ class Sealer:
         last = await (await conn.execute(_LAST_SEALED, [book_id])).fetchone()
         at = max(now, last[0]) if last and last[0] else now  # this host's clock may be behind another's
         ring = await self.keys(conn, book_id, now=at)
+        at = max(at, ring.keys[0].signs_from)
         return await seal(conn, book_id, ring.signers(at), at)
 
     async def keys(self, conn: AsyncConnection[Any], book_id: int, *, now: datetime) -> keys.KeyRing:

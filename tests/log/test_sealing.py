@@ -55,6 +55,14 @@ async def test_the_first_pass_begins_the_log_under_its_own_name(book: Book) -> N
     assert other.checkpoint.origin == made.origin
 
 
+async def test_a_log_that_a_host_with_a_fast_clock_began_is_sealed_by_the_others(book: Book) -> None:
+    await SEALER.keys(book.conn, book.book_id, now=NOW + timedelta(hours=1))
+    made = await sealed(book, NOW)
+    row = await proofs.checkpoint_covering(book.conn, book.book_id, made.size)
+    assert row is not None
+    assert row.sealed_at == NOW + timedelta(hours=1)
+
+
 async def test_old_and_new_key_both_sign_while_they_overlap(book: Book) -> None:
     await sealed(book)
     new = await SEALER.rotate(
