@@ -50,4 +50,5 @@ def test_every_recipe_prints_what_it_shows(server: Server, tmp_path: Path) -> No
             for line in lines:
                 assert line in done.stdout, command + "\n" + done.stdout + done.stderr
     finally:
-        drop_database(server.admin_dsn, name)
+        for made in (name, f"{name}_elsewhere"):
+            drop_database(server.admin_dsn, made)
