@@ -131,6 +131,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.FactRefused: Problem(409, "The account's state does not allow that"),
     l.DatabaseRefused: _INTERNAL,
     l.JournalUnreadable: _INTERNAL,
+    l.EntryMissing: _INTERNAL,
     l.NotInTransaction: _INTERNAL,
     l.SourceConflict: Problem(409, "Another journal has this source"),
     l.AccountUnknown: Problem(404, "No such account"),

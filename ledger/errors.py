@@ -126,6 +126,18 @@ class JournalUnreadable(LedgerError):
 
 
 @dataclass(unsafe_hash=True)
+class EntryMissing(LedgerError):
+    """An entry that the log has is gone: somebody wrote past this package. The audit tells what else is wrong."""
+
+    code: ClassVar[str] = "entry_missing"
+    book_id: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"book {self.book_id} has not all entries of {self.source} that its log has"
+
+
+@dataclass(unsafe_hash=True)
 class NotInTransaction(LedgerError):
     """``post`` was given a connection that would commit each statement by itself: a bug of the caller."""
 

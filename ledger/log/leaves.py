@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from datetime import UTC
-from itertools import groupby
+from itertools import groupby, islice
 from typing import Any, LiteralString, NamedTuple
 
 import orjson
 from psycopg import AsyncConnection
 
 from ledger.canonical import rfc3339
-from ledger.errors import BookUnknown
+from ledger.errors import BookUnknown, EntryMissing
 from ledger.log.merkle import leaf_hash
 
 SOURCES = ("account", "act", "journal")  # in the order of a pass
@@ -91,7 +91,7 @@ async def runs(conn: AsyncConnection[Any], book_id: int, begin: int, end: int) -
 
 
 async def chunks(conn: AsyncConnection[Any], book_id: int, begin: int, end: int) -> AsyncIterator[Chunk]:
-    """The leaves begin..end - 1 with their lines, in order. Raises ``BookUnknown``.
+    """The leaves begin..end - 1 with their lines, in order. Raises ``BookUnknown`` and ``EntryMissing``.
 
     However short the runs are, a window of them takes one query a source.
     """
@@ -102,7 +102,9 @@ async def chunks(conn: AsyncConnection[Any], book_id: int, begin: int, end: int)
             for source, first, last in _numbers(window)
         }
         for run in window:
-            pairs = [next(entries[run.source]) for _ in range(run.count)]
+            pairs = list(islice(entries[run.source], run.count))
+            if len(pairs) < run.count:
+                raise EntryMissing(book_id, run.source)
             yield Chunk(run, [line for line, _ in pairs], [leaf for _, leaf in pairs])
 
 

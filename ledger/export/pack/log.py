@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 from psycopg.errors import CardinalityViolation
 
 from ledger.canonical import rfc3339
+from ledger.errors import EntryMissing
 from ledger.export.pack.errors import BookAltered
 from ledger.export.pack.scope import Scope
 from ledger.export.pack.state import json_line
@@ -114,10 +115,7 @@ async def journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) ->
     try:
         async for text in _journal_lines(conn, scope, ends):
             yield text
-    except RuntimeError as error:
-        if not isinstance(error.__cause__, StopIteration):
-            raise
-        # A run of the log has more entries than there are.
+    except EntryMissing:
         given = {"book": scope.book_id, "first": scope.before.journal + 1, "last": scope.after.journal}
         row = await (await conn.execute(_FIRST_MISSING, given)).fetchone()
         where = "an entry of the log" if row is None else f"journal {row[0]}"
