@@ -177,9 +177,7 @@ async def gateway_on(
 ) -> AsyncGenerator[tuple[Gateway, AsyncConnectionPool, int]]:
     """A gateway, a pool and the book ``main`` on ``database``."""
     async with contextlib.AsyncExitStack() as stack:
-        pool: AsyncConnectionPool = AsyncConnectionPool(
-            database.app_dsn, min_size=1, max_size=8, open=False
-        )
+        pool: AsyncConnectionPool = AsyncConnectionPool(database.app_dsn, min_size=1, max_size=8, open=False)
         await stack.enter_async_context(pool)
         engine = create_async_engine(sqlalchemy_url(database.app_dsn))
         stack.push_async_callback(engine.dispose)
