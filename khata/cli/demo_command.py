@@ -12,12 +12,15 @@ from khata.audit import audit_database
 from khata.bootstrap import open_database
 from khata.cli.audit_command import audit_table
 from khata.cli.common import console
+from khata.clock import utc_now
 from khata.config import Settings
 from khata.database import Database
 from khata.demo import StoryFailed, acts
 from khata.logs import configure_logs
+from khata.packing import Wanted, export_pack, proved
+from khata.sealing import Sealer
 from khata.stage import alone, placed, run_stage
-from khata.wiring import open_gateway
+from khata.wiring import api_secrets, open_gateway
 from ledger import read
 from ledger.export import export_journal
 
@@ -37,7 +40,8 @@ def command(seed: int) -> None:
 
     Over 200 payments of three merchants in INR, JPY and KWD: declines, time-outs, captures in parts, voids, expiry,
     refunds, settlement, funds; then the trial balance, every balance explained, hledger, ledger and beancount agreeing
-    with every account, the bank's own book compared, and the audit. The data stays; run it again for more.
+    with every account, the bank's own book compared, the audit, an audit pack proved. The data stays; run it again for
+    more.
     """
     configure_logs("ERROR")
     given = Settings()
@@ -86,4 +90,13 @@ async def _prove(settings: Settings, database: Database, story: acts.Story) -> N
         console.print(audit_table(audit))
     if not all(audit.clean for audit in audits):
         raise StoryFailed("the audit has findings; `khata audit` names them")
+    sealer = Sealer(settings.log_origin, api_secrets(settings))
+    for book_id in story.books:
+        wanted = Wanted(settings.home / f"demo-{book_id}.zip", formats=())
+        written = await export_pack(database, sealer, book_id, wanted, now=utc_now())
+        proved(wanted.out)
+        console.print(
+            f"  [green]✓[/] the stand-alone verifier proves {wanted.out.name}, book {written.book}:"
+        )
+        console.print(f"    {written.to_index} leaves, root {written.root.hex()}")
     console.print("[bold green]The books are right.[/]")
