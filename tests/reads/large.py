@@ -14,11 +14,13 @@ from uuid import UUID
 import psycopg
 from psycopg import AsyncConnection
 
+from api.secrets import ApiSecrets
 from gateway import checkout, payments
 from gateway.fees import FeePlan
 from gateway.merchants import Merchant, NewMerchant, create_merchant
 from gateway.model import Payment
 from khata.database import Database
+from khata.sealing import Sealer
 from ledger import model as m
 from ledger.acts import By
 from ledger.adjustments import Adjustment, propose
@@ -36,6 +38,7 @@ BATCH = 2000
 TAIL = 20  # the last journals: the jobs that follow the book have not come to them yet
 START, DAYS = datetime(2025, 10, 1, tzinfo=UTC), 400
 ESCROW, FEES = "Assets:Bank:Meridian:Escrow", "Income:Fees:card"
+SECRETS = ApiSecrets.derive(bytes(32))
 WALLETS = tuple(f"Liabilities:Customer:c{n}:Wallet" for n in range(40))
 
 
@@ -67,6 +70,7 @@ async def large_book(database: Database) -> AsyncGenerator[Large]:
         await _journals(conn, book_id, merchant.owner)
         await _people(conn, book_id)
         await _other_books(conn)
+        await _seal(conn, book_id)
     with psycopg.connect(database.owner_dsn) as owner:
         for statement in _MULTIPLY:
             owner.execute(statement, {"payment": payment.id, "count": PAYMENTS})
@@ -137,6 +141,14 @@ async def _other_books(conn: AsyncConnection[Any]) -> None:
     await conn.commit()
 
 
+async def _seal(conn: AsyncConnection[Any], book_id: int) -> None:
+    """Day by day, as the worker does: 400 checkpoints."""
+    sealer = Sealer("khata.local", SECRETS)
+    while (sealed := await sealer.seal(conn, book_id, now=_time(JOURNALS))) is not None and sealed.more:
+        await conn.commit()
+    await conn.commit()
+
+
 # Many of what the gateway has one of: a payment, tried once and declined, with a refund that was declined.
 _MULTIPLY = (
     """INSERT INTO gateway.payment
@@ -164,4 +176,9 @@ _MULTIPLY = (
     """INSERT INTO gateway.checkout_session
        SELECT (jsonb_populate_record(s, jsonb_build_object('token_hash', sha256(n::text::bytea)))).*
          FROM gateway.checkout_session s, generate_series(1, %(count)s) n""",
+    """INSERT INTO api.access_entry
+       SELECT gen_random_uuid(), now(), 'asha', '192.0.2.1', 'GET', '/v1/journals', '', '{}', NULL,
+              CASE WHEN n %% 50 = 0 THEN 'denied' ELSE 'admitted' END,
+              CASE WHEN n %% 50 = 0 THEN 'scope_missing' END, NULL
+         FROM generate_series(1, 5 * %(count)s) n""",
 )

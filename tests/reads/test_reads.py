@@ -23,11 +23,10 @@ from api.dependencies import AppDependencies
 from api.pages import sessions
 from api.pages.plugin import Pages
 from api.policy import MERCHANT_SCOPES, routes_of
-from api.secrets import ApiSecrets
 from gateway import ids
 from khata.database import Database
 from tests.api.conftest import PLATFORM_SCOPES, Api, Clock, gateway_on, serving
-from tests.reads.large import ESCROW, JOURNALS, OTHER_ACCOUNTS, WALLETS, Large, large_book
+from tests.reads.large import ESCROW, JOURNALS, OTHER_ACCOUNTS, SECRETS, WALLETS, Large, large_book
 from tests.reads.plans import Plan, explain_all, listening
 
 PER_ROW = 15  # rows read for each row shown: a journal is found by each condition, then read
@@ -48,6 +47,11 @@ NO_DATABASE = {
 WHOLE = {
     ("/v1/exports/journal", "hold"): "an export for a judge declares every account that ever held money",
     ("/v1/reports/consolidated-trial-balance", "account"): "every account of every book",
+    ("/v1/log/proof/inclusion", "act"): "up to 255 of the 600 acts here are at the log's right edge",
+    ("/v1/log/proof/consistency", "act"): "as above",
+    ("/v1/books/{book}/log/proof/inclusion", "act"): "as above",
+    ("/v1/books/{book}/log/proof/consistency", "act"): "as above",
+    ("/v1/journals/{journal_id}/receipt", "act"): "as above",
 }
 
 
@@ -80,6 +84,8 @@ def calls(large: Large) -> list[Call]:
         *_statement_calls(pending),
         *_report_calls(),
         *_people_calls(large),
+        *_log_calls(large),
+        Call("/v1/payments/{payment_id}/receipts", f"/v1/payments/{payment}/receipts", "merchant", 4),
         Call("/v1/payments", "/v1/payments?limit=20", "merchant", 20),
         Call("/v1/payments/{payment_id}", f"/v1/payments/{payment}", "merchant", 4),
         Call("/v1/refunds/{refund_id}", f"/v1/refunds/{refund}", "merchant", 4),
@@ -209,7 +215,36 @@ def _people_calls(large: Large) -> list[Call]:
     ]
 
 
+def _log_calls(large: Large) -> list[Call]:
+    """A proof reads a tile a level, and at the right edge the entries that fill none yet."""
+    asked = {
+        "checkpoint": [""],
+        "keys": [""],
+        "proof/inclusion": ["?index=77", f"?index=77&size={JOURNALS // 2}", f"?journal={large.journal}"],
+        "proof/consistency": ["?from=300", f"?from=300&to={JOURNALS // 2}"],
+    }
+    found: list[Call] = []
+    for log in ("/v1/log", "/v1/books/{book}/log"):
+        url = log.replace("{book}", "main")
+        for name, queries in asked.items():
+            found += [Call(f"{log}/{name}", f"{url}/{name}{query}", "nobody", EDGE) for query in queries]
+        found += [
+            Call(f"{log}/tile/{{level}}/{{tile}}", f"{url}/tile/0/012", "nobody"),
+            Call(f"{log}/tile/{{level}}/{{tile}}", f"{url}/tile/1/000.p/20", "nobody", 20),
+            Call(f"{log}/tile/entries/{{tile}}", f"{url}/tile/entries/012", shown=256),
+        ]
+    return [
+        *found,
+        Call("/v1/journals/{journal_id}/receipt", f"/v1/journals/{large.journal}/receipt", shown=EDGE),
+        Call("/v1/journals/{journal_id}/receipt", f"/v1/journals/{large.journal}/receipt", "merchant", EDGE),
+        Call("/v1/access-log", "/v1/access-log?limit=20", shown=20),
+        Call("/v1/access-log", "/v1/access-log?limit=20&person=asha", shown=20),
+        Call("/v1/access-log", "/v1/access-log?limit=20&outcome=denied", shown=20),
+    ]
+
+
 ACCOUNTS = len(WALLETS) + 20  # of the book: what lists them all reads them all
+EDGE = 256 * 2 // PER_ROW  # what a log has at its right edge, on two levels
 PAGE, DAYS = "/merchant/accounts/{currency}/{account}", "&from=2026-01-05&to=2026-01-09"
 # Late journals, and the spans (ledger/rollups.py) that hold one are looked through: twice.
 LATE = JOURNALS // 4 // 50 + 3 * JOURNALS // 4 // PER_ROW
@@ -239,7 +274,7 @@ async def application(database: Database, large: Large) -> AsyncGenerator[tuple[
         deps = AppDependencies(
             gateway=gateway,
             pool=pool,
-            secrets=ApiSecrets.derive(bytes(32)),
+            secrets=SECRETS,
             issuer="http://127.0.0.1",
             base_url="http://127.0.0.1",
             book_id=book_id,
