@@ -16,9 +16,9 @@ from khata.each_book import each_book
 from ledger.log import keys
 from ledger.log.leaves import book_name
 from ledger.log.note import Verifier
+from ledger.log.proofs import last_checkpoint
 from ledger.log.seal import Sealed, books_to_seal, seal
 
-_LAST_SEALED = "SELECT max(sealed_at) FROM ledger.checkpoint WHERE book_id = %s"
 _TAKE_TURN = "SELECT pg_try_advisory_xact_lock(hashtext('ledger.seal'), %s)"
 OVERLAP = timedelta(days=30)
 
@@ -38,8 +38,8 @@ class Sealer:
         turn = await (await conn.execute(_TAKE_TURN, [book_id])).fetchone()
         if turn != (True,):
             return None
-        last = await (await conn.execute(_LAST_SEALED, [book_id])).fetchone()
-        at = max(now, last[0]) if last and last[0] else now  # this host's clock may be behind another's
+        last = await last_checkpoint(conn, book_id)
+        at = max(now, last.sealed_at) if last else now  # this host's clock may be behind another's
         ring = await self.keys(conn, book_id, now=at)
         at = max(at, ring.keys[0].signs_from)
         return await seal(conn, book_id, ring.signers(at), at)

@@ -13,6 +13,7 @@ from psycopg import AsyncConnection
 
 from ledger.errors import LedgerError
 from ledger.log.note import Signer, Verifier, sign
+from ledger.log.proofs import last_checkpoint
 
 # Of sealing and of rotation, so that a checkpoint is signed by all the keys of its time.
 _LOCK = "SELECT pg_advisory_xact_lock(hashtext('ledger.seal'), %s)"
@@ -129,12 +130,10 @@ async def rotate(
     The log has begun. Raises ``LogKeyUnusable``.
     """
     await conn.execute(_LOCK, [book_id])
-    cursor = await conn.execute("SELECT max(sealed_at) FROM ledger.checkpoint WHERE book_id = %s", [book_id])
-    row = await cursor.fetchone()
-    sealed_at: datetime | None = row[0] if row else None
+    last = await last_checkpoint(conn, book_id)
     ring = await open_keys(conn, book_id, safe, now=now)
     old = ring.keys[-1]
-    earliest = [old.signs_from, *([sealed_at + timedelta(microseconds=1)] if sealed_at else [])]
+    earliest = [old.signs_from, *([last.sealed_at + timedelta(microseconds=1)] if last else [])]
     signs_from = max(now, *earliest)
     new = Signer(old.verifier.name, private).verifier
     endorsed = sign(endorsement_text(new.name, new.vkey), [Signer(old.verifier.name, ring.private[old.key])])

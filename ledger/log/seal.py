@@ -16,6 +16,7 @@ from ledger.log import leaves
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.merkle import root
 from ledger.log.note import Signer
+from ledger.log.proofs import last_checkpoint
 from ledger.log.tiles import TILE_BYTES, read_edge, root_of_edge
 
 MOST_LEAVES = 1 << 16
@@ -23,7 +24,6 @@ MOST_LEAVES = 1 << 16
 # And whatever is read then is read by key: a plan made while the book was young would walk all of it later.
 _TAKE_TURN = """
 SELECT pg_try_advisory_xact_lock(hashtext('ledger.seal'), %s), set_config('enable_seqscan', 'off', true)"""
-_LAST = "SELECT size, sealed_at FROM ledger.checkpoint WHERE book_id = %s ORDER BY size DESC LIMIT 1"
 _UNSEALED = """
 SELECT name, sealed.account, accounts, sealed.act, acts, sealed.journal, head, recorded_at,
        least(ledger.entry_at(book_id, 'account', sealed.account + 1), ledger.entry_at(book_id, 'act', sealed.act + 1),
@@ -71,8 +71,8 @@ async def seal(
     batch = await _next_batch(conn, book_id, most)
     if batch is None:
         return None
-    row = await (await conn.execute(_LAST, [book_id])).fetchone()
-    size, sealed_at = row or (0, now)
+    last = await last_checkpoint(conn, book_id)
+    size, sealed_at = (last.size, last.sealed_at) if last else (0, now)
     account_leaves, new_leaves = await _new_leaves(conn, book_id, batch)
     edge = await read_edge(conn, book_id, size)
     tiles, roots = fill(edge, new_leaves)
