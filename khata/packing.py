@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from psycopg import AsyncConnection, IsolationLevel
+from psycopg.errors import LockNotAvailable
 
 from khata.age import Encryptor, decrypt
 from khata.database import Database
@@ -36,6 +37,18 @@ from ledger.log.note import Signer
 
 VERIFIER = Path(__file__).parents[1] / "verifier" / "khata_verify.py"
 _WAIT = "SELECT pg_advisory_xact_lock(hashtext('ledger.seal'), %s)"
+PATIENCE_S = 60
+
+
+class SealingStuck(KhataError):
+    """Another session keeps the log of a book from being sealed."""
+
+    code = "sealing_stuck"
+
+    def __init__(self, book_id: int) -> None:
+        super().__init__(
+            f"another session has been sealing book {book_id} for {PATIENCE_S} s: find it and end it"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +92,15 @@ async def export_pack(
 
 
 async def seal_all(database: Database, sealer: Sealer, book_id: int, *, now: datetime) -> list[Signer]:
-    """Take everything recorded so far into the book's log; the keys that sign for it now."""
+    """Take everything recorded so far into the book's log; the keys that sign for it now. Raises ``SealingStuck``."""
     async with await AsyncConnection.connect(database.app_dsn) as conn:
         more = True
         while more:
-            await conn.execute(_WAIT, [book_id])  # for another sealer to end, rather than to leave it out
+            await conn.execute(f"SET LOCAL lock_timeout = {PATIENCE_S * 1000}".encode())
+            try:
+                await conn.execute(_WAIT, [book_id])  # for another sealer to end, rather than to leave it out
+            except LockNotAvailable as error:
+                raise SealingStuck(book_id) from error
             sealed = await sealer.seal(conn, book_id, now=now)
             await conn.commit()
             more = sealed is not None and sealed.more

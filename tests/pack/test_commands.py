@@ -14,9 +14,14 @@ import psycopg
 import pytest
 from click.testing import CliRunner, Result
 
+from api.secrets import ApiSecrets
+from khata import packing
 from khata.bootstrap import ROLES, database_urls
 from khata.cli import cli
+from khata.database import Database
+from khata.sealing import Sealer
 from khata.secret_file import secrets_for
+from ledger.books import create_book
 from tests.ledger.random_books import RandomBook
 from tests.server import Server, drop_database
 
@@ -149,3 +154,16 @@ def test_nothing_half_written_is_left_behind(
             assert khata("export", "--out", target, "--formats", "none").exit_code != 0
     assert [path.name for path in tmp_path.iterdir()] == ["pack.zip"]
     assert out.read_text() == "the one from last time"
+
+
+async def test_an_export_does_not_wait_for_ever_while_somebody_else_seals(
+    shared_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "PATIENCE_S", 1)
+    now, sealer = datetime(2026, 3, 1, tzinfo=UTC), Sealer("khata.test", ApiSecrets.derive(bytes(32)))
+    async with await psycopg.AsyncConnection.connect(shared_database.app_dsn) as other:
+        book_id = await create_book(other, name=f"stuck-{secrets.token_hex(4)}", now=now)
+        await other.commit()
+        await other.execute("SELECT pg_advisory_xact_lock(hashtext('ledger.seal'), %s)", [book_id])
+        with pytest.raises(packing.SealingStuck):
+            await packing.seal_all(shared_database, sealer, book_id, now=now)
