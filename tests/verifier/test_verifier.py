@@ -95,6 +95,10 @@ def test_it_runs_alone(packs: Packs, tmp_path: Path) -> None:
     assert done.stdout.rstrip().splitlines()[-1].startswith("RIGHT")
 
 
+def test_it_can_be_read_in_one_sitting() -> None:
+    assert len(FILE.read_text().splitlines()) < 500
+
+
 def test_it_needs_the_standard_library_and_one_other() -> None:
     names = set[str]()
     for node in ast.walk(ast.parse(FILE.read_text())):
@@ -113,4 +117,4 @@ def test_khata_verify_says_the_same(packs: Packs, tmp_path: Path) -> None:
         code, report = verify(pack, "--key", KEY)
         done = subprocess.run([*command, str(pack)], capture_output=True, text=True, check=False)
         assert done.returncode == code
-        assert json.loads(done.stdout) | {"seconds": 0} == report | {"seconds": 0}
+        assert json.loads(done.stdout) == report
