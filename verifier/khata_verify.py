@@ -370,7 +370,7 @@ class Proof:
         self.once(source)
         self.once(id_)
         if effective[:10] <= self.closed: lines.must(False, f"effective {effective}", f"after {self.closed}: it was closed")
-        if metadata: lines.must((keys := KEYS(metadata)) == sorted(set(keys)), f"metadata {keys}", sorted(set(keys)))
+        if metadata and (keys := KEYS(metadata)) != sorted(set(keys)): lines.must(False, f"metadata {keys}", sorted(set(keys)))
         postings, made = POSTINGS(text), self.use_hold(lines, hold, recorded) if hold else []
         right = postings[: len(made)] == made and (not made or not any(p[4] or p[5] == "pending" for p in postings[len(made) :]))
         if not right or (not hold and ('"hold"' in text or '"pending"' in text)):
