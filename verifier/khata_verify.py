@@ -490,7 +490,7 @@ def main(argv: list[str] | None = None) -> int:
         told["wrong"] = Wrong(*Pack.at, f"damaged: {error!r}", "whole and in its form").report
     if told["wrong"] and Pack.now == args.prior: told["wrong"]["file"] = f"{args.prior.name}: {told['wrong']['file']}"
     if args.json: print(json.dumps(told, indent=2, ensure_ascii=False))
-    elif told["wrong"]: print("  {file}, line {line}: says {says}; must be {must}".format(**told["wrong"]))
+    elif told["wrong"]: print("  {file}, line {line}: says {says}; must be {must}".format(**told["wrong"]).replace(", line None:", ":"))
     else: print("\n".join(f"  {name}: {value}" for name, value in (told | told["proven"]).items() if name not in ("proven", "wrong")))
     if not args.json: print(f"{told['verdict'].upper()}  {args.pack}")
     return 1 if told["wrong"] else 0

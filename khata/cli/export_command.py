@@ -86,7 +86,7 @@ def command(
     A pack (`--out` ends in `.zip` or `/`) seals first what is recorded; it is not made of a book that somebody
     changed behind the ledger's back. Encrypted (`--out` ends in `.zip.age`), `age -d` opens it. One form (`--format`)
     goes to a file, to standard output, or, if it is several files, to a directory (`--out` ends in `/`). Nothing
-    appears under its name unless it is whole. `camt.053`: a statement of each account, of days of effect.
+    appears under its name unless it is whole. `camt.053`: a statement of each account, of days of effect, into a directory.
 
     Example: `khata export --from 2026-10-01 --to 2026-11-01 --out october.zip && khata verify october.zip`
 
@@ -181,8 +181,8 @@ async def _one_form(database: Database, book: str | None, name: str, out: str | 
 
 
 async def _statements(database: Database, book: str | None, out: str | None, days: _Range) -> int:
-    if days.first is None or out is None or not out.endswith("/"):
-        raise click.UsageError(f"{statements_export.FORMAT} needs --from and a directory: --out ending in /")
+    if out is None or not out.endswith("/"):
+        raise click.UsageError(f"{statements_export.FORMAT} needs a directory: --out ending in /")
     chosen = Selection(
         through_seq=days.through, owner=days.owner, account=days.account, currency=days.currency
     )
