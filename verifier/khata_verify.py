@@ -10,12 +10,9 @@ Exit codes: 0 all is right; 1 something is wrong, and the first wrong line is na
 """
 from __future__ import annotations
 
-import argparse, base64, io, json, re, sys, zipfile, zlib
-from array import array
+import argparse, array, base64, contextlib, functools, io, json, re, sys, zipfile
 from collections import Counter, deque
-from contextlib import ExitStack
 from datetime import date
-from functools import cache
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
@@ -28,34 +25,41 @@ WORDS = {
     "TIME": r"\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])T(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d\.\d{6}Z", "WORD": "[a-z][a-z0-9_]{0,39}",
     "UUID": r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}", "ID": r'(?:[!#-\[\]-~]|\\["\\]){1,64}', "PAIR": r'"([a-z][a-z0-9_.]{0,39})":TEXT',
     "PATH": r"(?:Assets|Liabilities|Equity|Income|Expenses)(?::[A-Za-z0-9][A-Za-z0-9_-]{0,63}){1,7}+", "POSITIVE": r"[1-9]\d*+",
+    "NATURAL": r"(?:0|[1-9]\d*+)", "FLOOR": r'(?:null|"(?:0|-?[1-9]\d*+)")', "BPS": r"(?:0|[1-9]\d{0,3}|10000)", "END": '(?:null|"TIME")',
     "POSTING": r'{"amount":"(-?POSITIVE)","credit":"(PATH)","currency":"(CURRENCY)","debit":"(PATH)"'
     r'(?:,"hold":"(place|increase|capture|release|expire)")?,"layer":"(posted|pending)"(?:,"up_to":"(POSITIVE)")?}',
 }
+BALANCE = (r'{"account":"PATH","account_id":POSITIVE,"active_limits":NATURAL,"currency":"CURRENCY","floor":FLOOR,(?:"p[a-z_]+":"NATURAL",){4}'
+           r'"seq":NATURAL,"status":"(?:open|frozen|closed)"}')
+OPEN_HOLD = (r'{(?:"c[a-z]+":"NATURAL",){2}"credit":"PATH","currency":"CURRENCY","debit":"PATH","expired":"NATURAL","expires_at":END,'
+             r'"held":"POSITIVE","id":"UUID","released":"NATURAL","tolerance_bps":BPS}')
 FORMS = {
     "journal.jsonl": r'{"book":BOOK,"description":TEXT,"effective_at":"(TIME)",(?:"hold":({[^{}]*+}),)?"id":"(UUID)","kind":"WORD",'
     r'"metadata":{((?:PAIR(?:,PAIR)*+)?)},"postings":\[(POSTING(?:,POSTING)*+)\],"recorded_at":"(TIME)"'
     r'(?:,"requested_effective_at":"TIME")?(?:,"reverses":(POSITIVE))?,"seq":(POSITIVE),"source":({"event":"WORD","id":"ID","type":"WORD"})}',
-    "accounts.jsonl": r'{"account":"PATH","account_id":POSITIVE,"book":BOOK,"currency":"CURRENCY","floor":(?:null|"(?:0|-?POSITIVE)"),'
-    r'"opened_at":"TIME","owner":(?:null|TEXT)}',
+    "accounts.jsonl": r'{"account":"PATH","account_id":POSITIVE,"book":BOOK,"currency":"CURRENCY","floor":FLOOR,"opened_at":"TIME",'
+    r'"owner":(?:null|TEXT)}', "proposals.jsonl": '{"act":POSITIVE,"content":{.*},"id":TEXT,"kind":TEXT}', "lines.csv": ".*",
     "acts.jsonl": r'{"act":POSITIVE,"action":"WORD","book":BOOK,"detail":{.*},"person":TEXT,"reason":(?:null|TEXT),"recorded_at":"TIME",'
-    r'"subject":TEXT}', "lines.csv": ".*",
-} | dict.fromkeys(("holds.jsonl", "log/checkpoints.jsonl", "log/frontier.json", "log/keys.jsonl", "log/runs.jsonl", "opening.jsonl",
-                   "opening_holds.jsonl", "proposals.jsonl", "trial_balance.jsonl"), "{.*}")
-PLACE = r'{.*"expires_at":(?:null|"TIME"),"id":"UUID","tolerance_bps":(?:0|[1-9]\d{0,3}|10000)}'
-CHANGE = r'{"account":POSITIVE,"after":(?:0|POSITIVE),"fact":POSITIVE,"floor":(?:null|"(?:0|-?POSITIVE)"),"status":"(?:open|frozen|closed)"}'
-ASKS = {"place": "action amount credit currency debit expires_at id tolerance_bps", "increase": "action amount id", "expire": "action id",
-        "capture": "action amount credit debit final id", "release": "action amount id"}  # of a hold
-SOURCES = {"account": ("accounts.jsonl", "account_id"), "act": ("acts.jsonl", "act"), "journal": ("journal.jsonl", "seq")}
-ROWS = b"seq,line,side,account,currency,layer,amount,account_seq,posted,available,incoming"
+    r'"subject":TEXT}', "opening.jsonl": BALANCE, "trial_balance.jsonl": BALANCE, "opening_holds.jsonl": OPEN_HOLD, "holds.jsonl": OPEN_HOLD,
+    "log/runs.jsonl": '{"count":POSITIVE,"first_index":NATURAL,"first_number":POSITIVE,"source":"(?:account|act|journal)"}',
+    "log/frontier.json": r'{"hashes":\[(?:"[0-9a-f]{64}",?)*+\],"size":NATURAL}', "log/checkpoints.jsonl": '{"note":TEXT,"size":NATURAL}',
+    "log/keys.jsonl": '{"endorsement":(?:null|TEXT),"from":"TIME","until":END,"vkey":TEXT}',
+}
+HOLD = (r'{"action":"(?:place","amount":"POSITIVE","credit":"PATH","currency":"CURRENCY","debit":"PATH","expires_at":END,"id":"UUID",'
+        r'"tolerance_bps":BPS|increase","amount":"POSITIVE","id":"UUID"|release","amount":(?:null|"POSITIVE"),"id":"UUID"|expire","id":"UUID"|'
+        r'capture","amount":"POSITIVE","credit":(?:null|"PATH"),"debit":(?:null|"PATH"),"final":(?:true|false),"id":"UUID")}')
+CHANGE = r'{"account":POSITIVE,"after":(?:0|POSITIVE),"fact":POSITIVE,"floor":FLOOR,"status":"(?:open|frozen|closed)"}'
+SOURCES = {"account": "accounts.jsonl", "act": "acts.jsonl", "journal": "journal.jsonl"}
 SUMS, SIDES = ("posted_debits", "posted_credits", "pending_debits", "pending_credits"), ("debit", "credit")
 USES, NEWLINE = ("captured", "consumed", "expired", "held", "released"), b"\n"
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, ArithmeticError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+COUNTED = ("accounts", "acts", "journals", "rows", "holds", "reversals", "closes", "days")
 
 class Wrong(Exception):
     """``line`` of ``file`` says what it must not."""
     def __init__(self, file: str, line: int | None, says: object, wanted: object) -> None:
-        texts = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in (says, wanted)]
-        self.report: dict[str, Any] = {"file": file, "line": line, "says": texts[0][:400], "must": texts[1][:400]}
+        texts = [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in (says, wanted, file)]
+        texts = ["".join(c if c.isprintable() else ascii(c)[1:-1] for c in text[:400]) for text in texts]
+        self.report: dict[str, Any] = {"file": texts[2], "line": line, "says": texts[0], "must": texts[1]}
 
 def must(right: object, file: str, line: int | None, says: object, wanted: object) -> None:
     if not right: raise Wrong(file, line, says, wanted)
@@ -64,7 +68,7 @@ def canonical(value: Any) -> bytes:
     """RFC 8785 of what a pack holds: no number but integers, and keys in ASCII."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"), sort_keys=True).encode()
 
-@cache
+@functools.cache
 def pattern(form: str, book: str = "") -> re.Pattern[str]:
     """The pattern that a form stands for; of the forms inside it, the groups are dropped."""
     inner = {word: re.sub(r"(?<!\\)\((?!\?)", "(?:", text) for word, text in WORDS.items()} | {"BOOK": re.escape(book)}
@@ -74,21 +78,21 @@ def pattern(form: str, book: str = "") -> re.Pattern[str]:
 
 POSTINGS, KEYS = pattern(WORDS["POSTING"]).findall, pattern(WORDS["PAIR"]).findall
 
-def opened(file: str, line: int | None, note: str, vkeys: list[str], *, strict: bool = False) -> str:
-    """The text of a signed note that one of the keys signed, and none of them wrongly; strictly: nobody else either."""
+def opened(file: str, line: int | None, note: str, vkeys: list[str], others: list[str] | None = None) -> str:
+    """The text of a signed note that one of the keys signed, and none of them wrongly; if others are given, nobody but they besides."""
     text, _, signatures = note.rpartition("\n\n")
     must(re.fullmatch(r"(?:— \S+ [A-Za-z0-9+/]{8,}={0,2}\n)+", signatures), file, line, repr(note), "a signed note")
     signers, wanted = 0, "signed by " + " or ".join(vkeys)
     for name, value in (signature.split(" ")[1:] for signature in signatures.splitlines()):
         data = base64.b64decode(value + "==")
-        vkey = next((vkey for vkey in vkeys if vkey.startswith(f"{name}+{data[:4].hex()}+")), None)
-        must(base64.b64encode(data).decode() == value and (vkey or not strict), file, line, f"signed — {name} {value}", wanted)
+        vkey = next((vkey for vkey in (*vkeys, *(others or ())) if vkey.startswith(f"{name}+{data[:4].hex()}+")), None)
+        must(base64.b64encode(data).decode() == value and (vkey or others is None), file, line, f"signed — {name} {value}", wanted)
         if not vkey: continue
         try:
             Ed25519PublicKey.from_public_bytes(base64.b64decode(vkey[-44:])[1:]).verify(data[4:], f"{text}\n".encode())
         except (InvalidSignature, ValueError):
             raise Wrong(file, line, f"a signature that is not that of {vkey}", wanted) from None
-        signers += 1
+        signers += vkey in vkeys
     must(signers, file, line, repr(signatures), wanted)
     return f"{text}\n"
 
@@ -127,11 +131,11 @@ class Lines:
 class Pack:
     """The container and what a trusted key signed: the keys, the manifest, the files that it lists as they are, and no others."""
     now, at = Path(), ("", 0)  # of all packs: which is being read, and at which file and line
-    def __init__(self, path: Path, stack: ExitStack, pinned: str | None, prior: Pack | None) -> None:
+    def __init__(self, path: Path, stack: contextlib.ExitStack, pinned: str | None, prior: Pack | None) -> None:
         self.path, self.stack, self.zip, Pack.now, Pack.at = path, stack, None, path, (path.name, None)
         if path.is_dir():
             found = [file for file in path.rglob("*") if file.is_symlink() or not file.is_dir()]
-            self.names = [file.relative_to(path).as_posix() for file in found]
+            self.names = Counter(file.relative_to(path).as_posix() for file in found)
             for file in found:
                 must(file.is_file() and not file.is_symlink(), str(file), None, "a link or a device", "a plain file")
         else:
@@ -139,20 +143,20 @@ class Pack:
                 if file.read(24).startswith((b"age-encryption.org/", b"-----BEGIN AGE")):
                     raise OSError(0, f"encrypted; decrypt it first: age --decrypt --output pack.zip {path}", path)
             self.zip = stack.enter_context(zipfile.ZipFile(path))
-            self.names = self.zip.namelist()
+            self.names = Counter(self.zip.namelist())
         text = self.read("manifest.json")
         self.manifest = json.loads(text)
-        right = canonical(self.manifest) + NEWLINE == text and self.manifest["format"] == "khata-pack/1"
-        must(right, "manifest.json", 1, text, "canonical JSON (RFC 8785) of khata-pack/1")
-        self.origin, self.begin, self.end = (self.manifest[name] for name in ("origin", "from_index", "to_index"))
+        self.origin, self.begin, self.end, files = (self.manifest[name] for name in ("origin", "from_index", "to_index", "files"))
+        self.files = {file["name"]: file for file in files}
+        right = canonical(self.manifest) + NEWLINE == text and self.manifest["format"] == "khata-pack/1" and list(self.files) == sorted(self.files)
+        right = right and len(self.files) == len(files) and type(self.begin) is type(self.end) is int and 0 <= self.begin <= self.end
+        must(right, "manifest.json", 1, text, "canonical JSON (RFC 8785) of khata-pack/1, of a range of leaves, each file once, by name")
         self.read_keys(pinned, prior)
         self.check_note("manifest.sig", self.read("manifest.sig"), f"khata pack\n{self.origin}\n{sha256(text).hexdigest()}\n", "manifest.json")
-        self.files = {file["name"]: file for file in self.manifest["files"]}
-        right = type(self.begin) is type(self.end) is int and 0 <= self.begin <= self.end and len(self.files) == len(self.manifest["files"])
-        must(right, "manifest.json", 1, text, "of a range of leaves, each file once")
+        must(self.vkeys[0].startswith(f"{self.origin}+"), "log/keys.jsonl", 1, self.vkeys[0], f"a key of {self.origin}, as in the manifest")
         for name in sorted({*self.names, *self.files, *FORMS, "log/checkpoint"} - {"manifest.json", "manifest.sig"}):
-            says = f"there {self.names.count(name)} times, {'' if name in self.files else 'not '}in the manifest"
-            must(self.names.count(name) == 1 and name in self.files, name, None, says, "there once, as in the manifest")
+            says = f"there {self.names[name]} times, {'' if name in self.files else 'not '}in the manifest"
+            must(self.names[name] == 1 and name in self.files, name, None, says, "there once, as in the manifest")
         for name, listed in self.files.items():
             with self.open(name) as file:
                 says = file_digest(file, "sha256").hexdigest()
@@ -160,7 +164,7 @@ class Pack:
         self.check_container()
         if prior: self.check_prior(prior)
     def open(self, name: str) -> Any:
-        must(self.names.count(name) == 1, name, None, f"there {self.names.count(name)} times", "there once")
+        must(self.names[name] == 1, name, None, f"there {self.names[name]} times", "there once")
         Pack.at = (name, None)
         return self.zip.open(name) if self.zip else (self.path / name).open("rb", buffering=0)
     def read(self, name: str) -> bytes:
@@ -180,10 +184,10 @@ class Pack:
         must(vkeys[: len(known)] == known, lines.name, None, vkeys, f"{known} and those that they endorsed, as in the earlier pack")
         must(not pinned or pinned in vkeys, lines.name, None, vkeys, f"{pinned}, which was pinned, and those it endorsed")
         self.vkeys, self.trusted = vkeys, vkeys[vkeys.index(pinned) :] if pinned else vkeys
-        self.vouched = f"the keys of {prior.path.name}" if prior else "nobody: no --key was pinned, no --prior given"
-        self.vouched = f"the pinned key {pinned}" if pinned else self.vouched
+        self.vouched = f"the keys of {prior.path.name}" if prior else "nobody: neither --key nor --prior was given"
+        if pinned: self.vouched = f"the pinned key {pinned}"
     def check_note(self, file: str, note: bytes, wanted: str, of: str) -> None:
-        text = opened(file, None, note.decode(errors="replace"), self.trusted, strict=True)
+        text = opened(file, None, note.decode(errors="replace"), self.trusted, self.vkeys)
         must(text == wanted, of, None, repr(text), repr(wanted))
     def check_container(self) -> None:
         """Every byte of a zip before its comment was signed in the comment; and the checkpoint is the manifest's."""
@@ -212,16 +216,16 @@ class Pack:
 
 class Account:
     """``sums``: posted debits and credits, pending ones; ``normal``: which side its balance is on, 0 debit (assets, expenses), 1 credit."""
-    __slots__ = ("id", "path", "currency", "floor", "status", "fact", "seq", "sums", "normal")
+    __slots__ = ("id", "path", "currency", "floor", "status", "fact", "opened", "seq", "sums", "normal")
     def __init__(self, number: int, said: dict[str, Any]) -> None:
         self.id, self.path, self.currency, self.floor = number, said["account"], said["currency"], said["floor"] and int(said["floor"])
         self.status, self.seq, self.sums = said.get("status", "open"), said.get("seq", 0), [int(said.get(name, 0)) for name in SUMS]
-        self.fact, self.normal = "seq" not in said, 0 if self.path.startswith(("Assets:", "Expenses:")) else 1
+        self.fact, self.opened, self.normal = "seq" not in said, said.get("opened_at", ""), 0 if self.path.startswith(("Assets:", "Expenses:")) else 1
     def line(self, active_limits: int) -> bytes:
         """As in trial_balance.jsonl."""
         told = {"account": self.path, "account_id": self.id, "active_limits": active_limits, "currency": self.currency, "seq": self.seq}
-        floor = None if self.floor is None else str(self.floor)
-        return canonical(told | {"floor": floor, "status": self.status} | dict(zip(SUMS, map(str, self.sums), strict=True)))
+        told |= {"floor": None if self.floor is None else str(self.floor), "status": self.status}
+        return canonical(told | dict(zip(SUMS, map(str, self.sums), strict=True)))
 
 def left_of(hold: dict[str, Any]) -> int:
     return hold["held"] - hold["consumed"] - hold["released"] - hold["expired"]
@@ -234,11 +238,10 @@ class Proof:
         self.rows, self.act_lines, self.limits = self.lines["lines.csv"], self.lines["acts.jsonl"], dict[tuple[int, str], bool]()
         self.accounts, self.by_id, self.holds = dict[tuple[str, str], Account](), list[Account](), dict[str, dict[str, Any]]()
         self.acts = deque[tuple[int, int, dict[str, Any]]]()  # not yet in force: line, the journal it comes after, act
-        self.mirrors = array("q")  # hashes of each journal's postings, 0 of one with a hold
-        self.seen = [array("q") for _ in range(64)]  # keyed hashes of what may come only once
+        self.seen = [array.array("q") for _ in range(64)]  # keyed hashes of what may come only once
+        self.mirrors = array.array("q")  # hashes of each journal's postings, 0 of one with a hold
         self.proposed, self.act_at, self.clocks, self.last = dict[str, Any](), 0, dict.fromkeys(SOURCES, ""), dict.fromkeys(SOURCES, 0)
-        self.clock = self.day = self.closed = ""
-        self.notes, self.counts = list[str](), Counter(holds=0, reversals=0, closes=0, days=0, journals=0, acts=0, accounts=0, rows=0)
+        self.clock, self.day, self.closed, self.counts = "", "", "", Counter(dict.fromkeys(COUNTED, 0))
         self.read_tree(prior)
         self.read_opening()
         self.read_runs()
@@ -249,34 +252,32 @@ class Proof:
         pack, lines = self.pack, self.lines["log/frontier.json"]
         line, start = lines.take()
         self.parts = [bytes.fromhex(part) for part in start["hashes"]]
-        right = start["size"] == pack.begin and len(self.parts) == pack.begin.bit_count() and all(len(part) == 32 for part in self.parts)
+        right = start["size"] == pack.begin and len(self.parts) == pack.begin.bit_count()
         lines.must(right, line, f"the {pack.begin.bit_count()} subtrees of {pack.begin} leaves")
-        self.roots: list[tuple[int, str, int | None, bytes]] = [(self.end, "log/checkpoint", None, pack.root)]
-        if prior: self.roots.append((prior.end, prior.path.name, None, prior.root))
+        self.sizes: dict[int, list[tuple[str, int | None, bytes]]] = {self.end: [("log/checkpoint", None, pack.root)]}
+        if prior: self.sizes.setdefault(prior.end, []).append((prior.path.name, None, prior.root))
         if pack.begin:
             root = pack.checkpoint("log/prior", None, pack.read("log/prior").decode(), pack.begin, pack.vkeys)
-            self.roots.append((pack.begin, "log/prior", None, root))
+            self.sizes.setdefault(pack.begin, []).append(("log/prior", None, root))
         lines, size = self.lines["log/checkpoints.jsonl"], pack.begin - 1
         for _, said in lines.all():
             lines.must(size < said["size"] <= self.end, f"{said['size']} leaves", f"more than {size}, up to {self.end}")
             size, at = said["size"], (lines.name, lines.number)
-            self.roots.append((size, *at, pack.checkpoint(*at, said["note"], size, pack.vkeys)))
-        self.sizes = {size for size, *_ in self.roots}
+            self.sizes.setdefault(size, []).append((*at, pack.checkpoint(*at, said["note"], size, pack.vkeys)))
         self.check_roots()
     def check_roots(self) -> None:
         """A tree of RFC 9162 at this size."""
         root = self.parts[-1] if self.parts else sha256().digest()
         for part in self.parts[-2::-1]:
             root = sha256(b"\1" + part + root).digest()
-        for size, file, line, says in self.roots:
-            must(size != self.size or says == root, file, line, f"{size} leaves of the root {says.hex()}", f"{root.hex()}, by the lines")
+        for file, line, says in self.sizes.get(self.size, ()):
+            must(says == root, file, line, f"{self.size} leaves of the root {says.hex()}", f"{root.hex()}, by the lines")
     def read_opening(self) -> None:
         """What stood before the range, as stated."""
         lines, last = self.lines["opening_holds.jsonl"], ""
         for line, said in lines.all():
             hold = self.holds[said["id"]] = said | {name: int(said[name]) for name in USES}
-            right = self.pack.begin and said["id"] > last and left_of(hold) > 0 and all(str(hold[name]) == said[name] for name in USES)
-            lines.must(right, line, "a hold that was open before the range, by id")
+            lines.must(self.pack.begin and said["id"] > last and left_of(hold) > 0, line, "a hold that was open before the range, by id")
             last = said["id"]
         lines = self.lines["opening.jsonl"]
         for line, said in lines.all():
@@ -291,24 +292,23 @@ class Proof:
     def read_runs(self) -> None:
         """All leaves, run by run."""
         take, lines = {"account": self.take_account, "act": self.take_act, "journal": self.take_journal}, self.lines["log/runs.jsonl"]
-        self.rows.compare(ROWS)
+        self.rows.compare(b"seq,line,side,account,currency,layer,amount,account_seq,posted,available,incoming")
         for line, run in lines.all():
             source, index, first, count = run["source"], run["first_index"], run["first_number"], run["count"]
             if self.pack.begin and source != "account" and not self.last[source]: self.last[source] = first - 1
             wanted = (self.size, self.last[source] + 1)
             lines.must((index, first) == wanted and 0 < count <= self.end - index, line, f"the next leaves: {wanted} of {self.end}")
             for number in range(first, first + count):
-                take[source](self.lines[SOURCES[source][0]], number)
+                take[source](self.lines[SOURCES[source]], number)
             self.last[source], self.counts[f"{source}s"] = first + count - 1, self.counts[f"{source}s"] + count
-        lines.number += 1
-        lines.must(self.size == self.end, f"nothing: {self.size} leaves", f"{self.end} leaves")
+        lines.must(self.size == self.end, f"the last run, at {self.size} leaves", f"another: there are {self.end}")
     def leaf(self, lines: Lines, source: str, line: bytes, at: str) -> None:
         """Every leaf: the clock never goes back, nor the log to an earlier day; each day that has ended has its checkpoint."""
         if at < self.clocks[source] or at[:10] != self.day:
             since, until = max(self.pack.manifest["from"] or "", self.clocks[source], self.day), self.pack.manifest["to"] or "9"
             lines.must(since <= at < until and date.fromisoformat(at[:10]), at, f"from {since} to before {until}: the clock never goes back")
-            ended, says = self.day and self.size not in self.sizes, f"no checkpoint of {self.size} leaves"
-            must(not ended, "log/checkpoints.jsonl", None, says, f"one: {self.day} ends there")
+            right = not self.day or self.size in self.sizes
+            must(right, "log/checkpoints.jsonl", None, f"no checkpoint of {self.size} leaves", f"one: {self.day} ends there")
             self.day, self.counts["days"] = at[:10], self.counts["days"] + 1
         self.clocks[source], self.size, node = at, self.size + 1, sha256(b"\0" + line).digest()
         for _ in range((self.size & -self.size).bit_length() - 1):
@@ -324,39 +324,42 @@ class Proof:
         """Acts stand in the log before the journals that they hold for, and after those before them."""
         line, act = lines.take()
         action, detail, least = act["action"], act["detail"], max(self.act_at, self.last["journal"])
-        at = detail.get("after", detail.get("head", least))
+        at = detail.get("after", detail.get("head", least if action.endswith("_proposed") else None))
         right = action != "change_account" or pattern(CHANGE).fullmatch(canonical(detail).decode())
         lines.must(act["act"] == number and type(at) is int and at >= least and right, line, f"act {number}, after journal {least} or later")
         self.leaf(lines, "act", line, act["recorded_at"])
-        self.act_at = at
         if action.endswith("_proposed"):
             lines, must = self.lines["proposals.jsonl"], [number, detail.get("content_hash"), act["subject"], detail.get("kind")]
             _, told = lines.take()
             says = [told["act"], sha256(canonical(told["content"])).hexdigest(), told["id"], told["kind"]]
-            lines.must(says == must, says, must)
-            self.proposed[act["subject"]] = (act["person"], told["content"])
+            known = action[:-9] + act["subject"]  # what is proposed, and its id
+            lines.must(says == must and known not in self.proposed, says, f"{must}, once")
+            self.proposed[known] = (act["person"], told["content"])
+        self.act_at = at
         self.acts.append((self.act_lines.number, at, act))
     def apply(self, lines: Lines, number: int, at: int, act: dict[str, Any]) -> None:
         """The act in line ``number`` comes into force after journal ``at``."""
-        action, detail, subject, time_ = act["action"], act["detail"], act["subject"], act["recorded_at"]
-        must(time_ >= self.clock, lines.name, number, time_, f"{self.clock} or later, as journal {at}: the clock never goes back")
-        self.clock = time_
-        if action == "change_account":
+        Pack.at, action, detail, subject, time_ = (lines.name, number), act["action"], act["detail"], act["subject"], act["recorded_at"]
+        right, wanted = True, "in time"
+        if action in ("change_account", "set_limit"):
             account = self.by_id[min(detail["account"], len(self.by_id)) - 1]
-            says, wanted = f"account {detail['account']}, {subject}", f"account {account.id}, {account.path} {account.currency}"
-            right = says == wanted and account.status != "closed" and detail["fact"] == (account.fact + 1 if account.fact else detail["fact"])
-            must(right, lines.name, number, f"{says}: {detail}", f"{wanted}, {account.status} so far, fact {account.fact + 1}")
+            right = detail["account"] == account.id and subject == f"{account.path} {account.currency}"
+            wanted = f"of account {account.id}, {account.path} {account.currency}, {account.status} so far, fact {account.fact + 1}"
+        if action == "change_account":
+            right = right and account.status != "closed" and detail["fact"] == (account.fact + 1 if account.fact else detail["fact"])
             account.floor, account.status, account.fact = detail["floor"] and int(detail["floor"]), detail["status"], detail["fact"]
-        elif action == "set_limit": self.limits[detail["account"], detail["name"]] = detail["active"]
+        elif action == "set_limit": self.limits[account.id, detail["name"]] = detail["active"] is True
         elif action == "period_closed":
-            right = pattern("TIME").fullmatch(f"{subject}T00:00:00.000000Z") and self.closed < subject < time_[:10]
-            must(right, lines.name, number, f"closed through {subject}", f"a day after {self.closed or 'none'} that was over on {time_[:10]}")
+            right = self.closed < date.fromisoformat(subject).isoformat() == subject < time_[:10]
+            wanted = f"through a day after {self.closed or 'none'} that was over on {time_[:10]}"
             self.closed, self.counts["closes"] = subject, self.counts["closes"] + 1
         elif action.endswith(("_approved", "_rejected")):
-            person, content = self.proposed.pop(subject, ("", {}))
-            right = (person or self.pack.begin) and person != act["person"]
-            must(right, lines.name, number, f"{subject} by {act['person']}", f"proposed, by another than {person}")
-            if action == "reopening_approved": self.closed = str(content.get("through") or "")
+            person, content = self.proposed.pop(action[:-9] + subject, ("", {}))
+            right, opens = (person or self.pack.begin) and person != act["person"], str(content.get("through") or "")
+            wanted = f"proposed, by another than {person or 'nobody'}; what is opened was closed, through {self.closed or 'no day'}"
+            if action == "reopening_approved": right, self.closed = right and (self.pack.begin or opens < self.closed), opens
+        must(right and time_ >= self.clock, lines.name, number, canonical(act), f"{wanted}; {self.clock} or later, as journal {at}")
+        self.clock = time_
     def take_journal(self, lines: Lines, seq: int) -> None:
         """What a journal says is booked, and each running balance compared."""
         line, match = lines.match()
@@ -369,7 +372,7 @@ class Proof:
         self.leaf(lines, "journal", line, recorded)
         self.once(source)
         self.once(id_)
-        if effective[:10] <= self.closed: lines.must(False, f"effective {effective}", f"after {self.closed}: it was closed")
+        if str(date.fromisoformat(effective[:10])) <= self.closed: lines.must(False, f"effective {effective}", f"after {self.closed}: closed")
         if metadata and (keys := KEYS(metadata)) != sorted(set(keys)): lines.must(False, f"metadata {keys}", sorted(set(keys)))
         postings, made = POSTINGS(text), self.use_hold(lines, hold, recorded) if hold else []
         right = postings[: len(made)] == made and (not made or not any(p[4] or p[5] == "pending" for p in postings[len(made) :]))
@@ -382,8 +385,8 @@ class Proof:
             if credit == debit or (amount < 0 and not of_hold): lines.must(False, text, "more than nothing, between two accounts")
             for side, path in enumerate((debit, credit)):
                 account = self.accounts.get((path, currency))
-                if account is None or (account.status != "open" and (amount > 0 or account.status == "closed")):
-                    raise Wrong(lines.name, lines.number, f"{path} {currency}: {account and account.status}", "an open account, in its currency")
+                shut = account is None or account.opened > recorded or (account.status != "open" and (amount > 0 or account.status == "closed"))
+                if shut: lines.must(False, f"{path} {currency}: {account and account.status}", "an open account, opened before, in its currency")
                 sums, normal = account.sums, account.normal
                 sums[at + side] += amount
                 account.seq += 1
@@ -399,19 +402,16 @@ class Proof:
         back, mirror = seq - of, hash(tuple([(p[0], p[3], p[2], p[1]) for p in reversed(postings)])) | 1
         right = back > 0 and self.mirrors[-1] and (back >= len(self.mirrors) or self.mirrors[-1 - back] == mirror)
         lines.must(right, f"reverses {of}: {postings}", "the mirror image of an earlier journal")
-        self.once(f"reverses {of}")
-        self.counts["reversals"] += 1
+        self.once(f"reverses {of}", "reversals")
     def use_hold(self, lines: Lines, text: str, recorded: str) -> list[tuple[str, ...]]:
         """The first postings of a journal: what the action makes of the hold, by its terms and what is left of it."""
         asks: dict[str, Any] = json.loads(text)
         action, id_ = asks["action"], asks["id"]
-        right = canonical(asks) == text.encode() and sorted(asks) == ASKS.get(action, "").split()
-        right = right and (id_ in self.holds) == (action != "place") and (action != "place" or pattern(PLACE).fullmatch(text))
+        right = pattern(HOLD).fullmatch(text) and (id_ in self.holds) == (action != "place")
         lines.must(right, text, "a new hold, or what one can be asked that has not ended")
         if action == "place":
             self.holds[id_] = {name: asks[name] for name in asks if name not in ("action", "amount")} | dict.fromkeys(USES, 0)
-            self.counts["holds"] += 1
-            self.once(f"hold {id_}")
+            self.once(f"hold {id_}", "holds")
         hold, gain = self.holds[id_], 1 if action in ("place", "increase") else -1
         over = hold["expires_at"] is not None and recorded >= hold["expires_at"]
         lines.must(action == "release" or over == (action == "expire"), f"{action} at {recorded}", f"expire from {hold['expires_at']} on")
@@ -446,8 +446,9 @@ class Proof:
             holds.compare(canonical(hold | {name: str(hold[name]) for name in USES}))
         for lines in self.lines.values():
             lines.end()
-    def once(self, text: str) -> None:
+    def once(self, text: str, counted: str = "") -> None:
         self.seen[(value := hash(text)) & 63].append(value)
+        if counted: self.counts[counted] += 1
     def check_once(self) -> None:
         """What looked repeated is read again: two texts may have one hash."""
         doubtful = {value for part in self.seen if len(set(part)) < len(part) for value, times in Counter(part).items() if times > 1}
@@ -458,17 +459,17 @@ class Proof:
             for text in (text for text in (source, id_, f"reverses {reverses}", placed) if hash(text) in doubtful):
                 lines.must(seen.setdefault(text, lines.number) == lines.number, text, f"another one: line {seen[text]} has it")
 
-def prove(args: argparse.Namespace, stack: ExitStack) -> dict[str, Any]:
+def prove(args: argparse.Namespace, stack: contextlib.ExitStack) -> dict[str, Any]:
     """What there is to tell of a right pack."""
     prior = Pack(args.prior, stack, None, None) if args.prior else None
     pack = Pack(args.pack, stack, args.key, prior)
     proof = Proof(pack, prior)
-    if pack.begin: proof.notes.append("keys used, days closed and journals reversed before the range: a whole pack proves them")
+    notes = ["keys used, days closed and journals reversed before the range: a whole pack proves them"] if pack.begin else []
     if pack.begin and not (prior and prior.end == pack.begin):
-        proof.notes.insert(0, "what stood before the range is as signed: the earlier pack proves it (--prior)")
+        notes.insert(0, "what stood before the range is as signed: the earlier pack proves it (--prior)")
     counts = proof.counts | {"files": len(pack.files), "checkpoints": len(proof.sizes), "open_holds": len(proof.holds)}
     told = {key: pack.manifest[key] for key in ("book", "origin", "root", "from", "to", "from_index", "to_index")}
-    return told | {"vouched_by": pack.vouched, "proven": counts, "not_proven": proof.notes, "verdict": "right"}
+    return told | {"vouched_by": pack.vouched, "proven": counts, "not_proven": notes, "verdict": "right"}
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Proves an audit pack of Khata.", epilog="Example: khata_verify.py pack.zip --key VKEY")
@@ -479,20 +480,19 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
     told: dict[str, Any] = {"pack": str(args.pack), "verdict": "wrong", "wrong": None}
     try:
-        with ExitStack() as stack:
+        with contextlib.ExitStack() as stack:
             told |= prove(args, stack)
     except Wrong as wrong:
         told["wrong"] = wrong.report
-    except (*DAMAGED, OSError) as error:
+    except Exception as error:  # whatever comes of files that are nothing of the kind
         if isinstance(error, OSError) and error.filename:
             print(f"{error.filename}: {error.strerror}", file=sys.stderr)
             return 2
         told["wrong"] = Wrong(*Pack.at, f"damaged: {error!r}", "whole and in its form").report
     if told["wrong"] and Pack.now == args.prior: told["wrong"]["file"] = f"{args.prior.name}: {told['wrong']['file']}"
     if args.json: print(json.dumps(told, indent=2, ensure_ascii=False))
-    elif told["wrong"]: print("  {file}, line {line}: says {says}; must be {must}".format(**told["wrong"]).replace(", line None:", ":"))
-    else: print("\n".join(f"  {name}: {value}" for name, value in (told | told["proven"]).items() if name not in ("proven", "wrong")))
-    if not args.json: print(f"{told['verdict'].upper()}  {args.pack}")
+    elif told["wrong"]: print("  {file}, line {line}: says {says}; must be {must}\nWRONG".format(**told["wrong"]).replace(", line None:", ":"))
+    else: print(*(f"  {name}: {value}" for name, value in (told | told["proven"]).items() if name not in ("proven", "wrong")), "RIGHT", sep="\n")
     return 1 if told["wrong"] else 0
 
 if __name__ == "__main__":

@@ -208,11 +208,11 @@ def unzipped(pack: bytes) -> Files:
         return {name: archive.read(name) for name in archive.namelist()}
 
 
-def zipped(files: Files, *keys: Ed25519PrivateKey) -> bytes:
+def zipped(files: Files, *keys: Ed25519PrivateKey, compression: int = zipfile.ZIP_DEFLATED) -> bytes:
     out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(out, "w", compression) as archive:
         for name, data in files.items():
-            archive.writestr(zipfile.ZipInfo(name), data)
+            archive.writestr(zipfile.ZipInfo(name), data, compression)
         archive.comment = sign(f"khata zip\n{ORIGIN}\n{'0' * 64}\n", *keys).encode()
         length = len(archive.comment)
     body = out.getvalue()[:-length]

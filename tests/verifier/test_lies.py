@@ -257,6 +257,96 @@ def test_a_lie_in_the_journal_is_named(honest: Files, lie: Lie, tmp_path: Path) 
     assert refused(files, tmp_path) == (JOURNALS, line[0])
 
 
+def asked(action: str, **of: object) -> Lie:
+    """What the hold is asked says something else than it may; the postings are honest."""
+
+    def lie(journals: list[Fields]) -> int:
+        at = first(journals, does(action))
+        journals[at]["hold"].update(of)
+        return at
+
+    return lie
+
+
+ASKED = {
+    "an amount that is a number": asked("capture", amount=1100),
+    "an amount with a fraction": asked("capture", amount=1100.7),
+    "an amount with a sign": asked("capture", amount="+1100"),
+    "an amount with a space": asked("capture", amount=" 1100"),
+    "an amount in other digits": asked("place", amount="١١٠٠"),
+    "no amount to place": asked("place", amount=None),
+    "neither final nor not": asked("capture", final="no"),
+    "a side that is none": asked("capture", debit=False),
+    "a tolerance above a hundred percent": asked("place", tolerance_bps=10_001),
+    "a time that never comes": asked("place", expires_at="never"),
+    "a word more": asked("release", note="x"),
+}
+
+
+@pytest.mark.parametrize("what", ASKED)
+def test_what_is_asked_of_a_hold_has_one_form(honest: Files, what: str, tmp_path: Path) -> None:
+    lines = forge.rows(honest, JOURNALS)
+    at = ASKED[what](lines)
+    files = dict(honest)
+    forge.put(files, JOURNALS, lines)
+    assert refused(forge.logged(files, forge.OPERATOR), tmp_path) == (JOURNALS, at + 1)
+
+
+def test_no_journal_counts_on_a_day_that_is_none(honest: Files, tmp_path: Path) -> None:
+    lines = forge.rows(honest, JOURNALS)
+    lines[-1]["effective_at"] = "2027-02-31T00:00:00.000000Z"
+    files = dict(honest)
+    forge.put(files, JOURNALS, lines)
+    assert refused(forge.logged(files, forge.OPERATOR), tmp_path) == (JOURNALS, len(lines))
+
+
+def test_accounts_are_opened_before_they_are_used(honest: Files, tmp_path: Path) -> None:
+    accounts = forge.rows(honest, "accounts.jsonl")
+    day = accounts[0]["opened_at"][:10]
+    late = [a | {"opened_at": f"{day}T23:59:59.999999Z"} for a in accounts if a["opened_at"][:10] == day]
+    files = dict(honest)
+    forge.put(files, "accounts.jsonl", late + accounts[len(late) :])
+    assert refused(forge.logged(files, forge.OPERATOR), tmp_path) == (JOURNALS, 1)
+
+
+def test_what_was_proposed_is_approved_and_nothing_else(honest: Files, tmp_path: Path) -> None:
+    """An adjustment cannot be approved as the reopening of a closed day."""
+    acts = forge.rows(honest, "acts.jsonl")
+    at = next(n for n, act in enumerate(acts) if act["action"] == "adjustment_approved")
+    acts[at]["action"] = "reopening_approved"
+    files = dict(honest)
+    forge.put(files, "acts.jsonl", acts)
+    assert refused(forge.logged(files, forge.OPERATOR), tmp_path) == ("acts.jsonl", at + 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "value"),
+    [
+        ("opening.jsonl", "status", "gone"),
+        ("opening.jsonl", "seq", -5),
+        ("opening.jsonl", "posted_debits", "-1"),
+        ("opening.jsonl", "active_limits", "many"),
+        ("opening_holds.jsonl", "captured", "-1000000"),
+        ("opening_holds.jsonl", "tolerance_bps", 10**9),
+        ("opening_holds.jsonl", "expires_at", "never"),
+        ("opening_holds.jsonl", "more", 1),
+        ("log/runs.jsonl", "first_number", True),
+        ("log/keys.jsonl", "until", 7),
+        ("log/checkpoints.jsonl", "more", 1),
+        ("log/frontier.json", "hashes", ""),
+        ("proposals.jsonl", "more", 1),
+        ("trial_balance.jsonl", "active_limits", "many"),
+        ("holds.jsonl", "more", 1),
+    ],
+)
+def test_every_line_has_its_form(packs: Packs, tmp_path: Path, name: str, field: str, value: object) -> None:
+    files = forge.unzipped(packs.later if name.startswith("opening") else packs.whole)
+    lines = forge.rows(files, name)
+    lines[0][field] = value
+    forge.put(files, name, lines)
+    assert refused(forge.listed_in_manifest(files, forge.OPERATOR), tmp_path) == (name, 1)
+
+
 def forced(act: Fields, fields: dict[str, object]) -> None:
     """Into the act or, what it does not have, its detail."""
     for name, value in fields.items():
@@ -285,6 +375,11 @@ ACTS = {
     "a subject that is none": ("adjustment_approved", {"subject": 17}),
     "an act back in time": ("adjustment_approved", {"recorded_at": "DAYT00:00:00.000000Z"}),
     "a number left out": ("set_limit", {"act": 4711}),
+    "a limit of another account": ("set_limit", {"account": 1}),
+    "a limit of an account that is not there": ("set_limit", {"account": 4711}),
+    "a limit of nobody": ("set_limit", {"subject": "nobody"}),
+    "a close after nothing at all": ("period_closed", {"head": None}),
+    "a day that no calendar has": ("period_closed", {"subject": "2026-02-30"}),
 }
 
 

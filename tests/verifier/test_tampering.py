@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
@@ -285,3 +287,63 @@ def test_missing_checkpoints_and_other_frontiers_are_named(
     del (parts := json.loads(later["log/frontier.json"]))["hashes"][0]
     forge.put(later, "log/frontier.json", [parts])
     assert refused(later) == "log/frontier.json"
+
+
+def test_a_pack_of_another_log_is_refused_under_this_logs_key(files: Files, tmp_path: Path) -> None:
+    """The key is the pinned one, and signed everything: but of a log of another name."""
+    other, manifest = (
+        "khata.example/other",
+        json.loads(files["manifest.json"]) | {"origin": "khata.example/other"},
+    )
+    made = dict(files)
+    for note in ("log/checkpoint", "log/prior"):
+        if note in made:
+            text = made[note].decode().partition("\n\n")[0].replace(forge.ORIGIN, other, 1)
+            made[note] = forge.sign(f"{text}\n", OPERATOR).encode()
+    notes = forge.rows(made, "log/checkpoints.jsonl")
+    for line in notes:
+        text = line["note"].partition("\n\n")[0].replace(forge.ORIGIN, other, 1)
+        line["note"] = forge.sign(f"{text}\n", OPERATOR)
+    forge.put(made, "log/checkpoints.jsonl", notes)
+    made = forge.listed_in_manifest(made, OPERATOR)
+    made["manifest.json"] = (
+        forge.dump(json.loads(made["manifest.json"]) | {"origin": manifest["origin"]}) + b"\n"
+    )
+    digest = forge.sha256(made["manifest.json"]).hexdigest()
+    made["manifest.sig"] = forge.sign(f"khata pack\n{other}\n{digest}\n", OPERATOR).encode()
+    assert refusal(forge.write(made, tmp_path / "pack"), "--key", KEY) == ("log/keys.jsonl", 1)
+
+
+def test_while_two_keys_sign_either_may_be_pinned(files: Files, tmp_path: Path) -> None:
+    new = forge.vkey(THIEF)
+    endorsement = forge.sign(f"khata log key\n{forge.ORIGIN}\n{new}\n", OPERATOR)
+    made = forge.logged(dict(files), OPERATOR, THIEF)
+    old, later = forge.rows(made, "log/keys.jsonl")
+    forge.put(made, "log/keys.jsonl", [old, later | {"endorsement": endorsement}])
+    path = tmp_path / "pack.zip"
+    path.write_bytes(forge.zipped(forge.listed_in_manifest(made, OPERATOR, THIEF), OPERATOR, THIEF))
+    for key in (KEY, new):
+        code, report = verify(path, "--key", key)
+        assert (code, report["wrong"]) == (0, None)
+    path.write_bytes(forge.zipped(forge.listed_in_manifest(made, OPERATOR), OPERATOR))
+    assert refusal(path, "--key", new)[0] == "manifest.sig"  # the pinned key has not signed it
+
+
+def test_a_zip_of_another_compression_is_judged_like_any(small: Files, tmp_path: Path) -> None:
+    """Whatever a damaged one makes its decompressor say."""
+    random, path = Random(6), tmp_path / "pack.zip"
+    pack = forge.zipped(small, OPERATOR, compression=zipfile.ZIP_LZMA)
+    path.write_bytes(pack)
+    assert verify(path, "--key", KEY)[0] == 0
+    for at in random.sample(range(len(pack)), 150):
+        path.write_bytes(flipped(pack, at, random.randrange(8)))
+        assert verify(path, "--key", KEY)[0] == 1, at
+
+
+def test_a_name_cannot_write_on_the_auditors_screen(files: Files, tmp_path: Path) -> None:
+    root = forge.write(files, tmp_path / "pack")
+    (root / "x\n\x1b[2JRIGHT").write_bytes(b"")
+    assert refusal(root, "--key", KEY)[0] == "x\\n\\x1b[2JRIGHT"
+    (root / "x\n\x1b[2JRIGHT").unlink()
+    (tmp_path / os.fsdecode(b"pack/\xff")).write_bytes(b"")
+    assert refusal(root, "--key", KEY)[0] == "\\udcff"
