@@ -86,7 +86,7 @@ def command(
     A pack (`--out` ends in `.zip` or `/`) seals first what is recorded; it is not made of a book that somebody
     changed behind the ledger's back. Encrypted (`--out` ends in `.zip.age`), `age -d` opens it. One form (`--format`)
     goes to a file, to standard output, or, if it is several files, to a directory (`--out` ends in `/`). Nothing
-    appears under its name unless it is whole. `camt.053`: a statement of each account, of days of effect, into a directory.
+    appears under its name unless it is whole. `camt.053`: a directory of statements, of days of effect.
 
     Example: `khata export --from 2026-10-01 --to 2026-11-01 --out october.zip && khata verify october.zip`
 

@@ -27,7 +27,7 @@ async def write_statements(
     first: date | None,
     until: date | None,
 ) -> int:
-    """Of the days of effect ``first`` (None: the book's first) ≤ day < ``until`` (None: through today). Bytes written."""
+    """Of days of effect, ``first`` (None: the book's) ≤ day < ``until`` (None: through today). Bytes written."""
     now, total = utc_now(), 0
     last = now.date() if until is None else until - _DAY
     with whole_directory(out) as folder:
