@@ -199,7 +199,7 @@ class Pack:
                     left -= len(data)
                 must(file.read() == self.zip.comment, self.path.name, None, "bytes after its end", "a whole zip")
             self.check_note(self.path.name, self.zip.comment, f"khata zip\n{self.origin}\n{digest.hexdigest()}\n", self.path.name)
-        self.root = self.checkpoint("log/checkpoint", None, self.read("log/checkpoint").decode(), self.end, self.trusted)
+        self.root = self.checkpoint("log/checkpoint", None, self.read("log/checkpoint").decode(), self.end, self.vkeys)
         must(self.root.hex() == self.manifest["root"], "manifest.json", 1, self.manifest["root"], f"{self.root.hex()}, as log/checkpoint")
     def check_prior(self, prior: Pack) -> None:
         """It ends within the range; where it begins, what it closed with is what this one opens with."""
@@ -326,14 +326,14 @@ class Proof:
         action, detail, least = act["action"], act["detail"], max(self.act_at, self.last["journal"])
         at = detail.get("after", detail.get("head", least if action.endswith("_proposed") else None))
         right = action != "change_account" or pattern(CHANGE).fullmatch(canonical(detail).decode())
-        lines.must(act["act"] == number and type(at) is int and at >= least and right, line, f"act {number}, after journal {least} or later")
+        right = right and len(act) == 8 and act["act"] == number and type(at) is int and at >= least
+        lines.must(right, line, f"act {number}, after journal {least} or later, in its form")
         self.leaf(lines, "act", line, act["recorded_at"])
         if action.endswith("_proposed"):
             lines, must = self.lines["proposals.jsonl"], [number, detail.get("content_hash"), act["subject"], detail.get("kind")]
-            _, told = lines.take()
-            says = [told["act"], sha256(canonical(told["content"])).hexdigest(), told["id"], told["kind"]]
+            says = [(told := lines.take()[1])["act"], sha256(canonical(told["content"])).hexdigest(), told["id"], told["kind"]]
             known = action[:-9] + act["subject"]  # what is proposed, and its id
-            lines.must(says == must and known not in self.proposed, says, f"{must}, once")
+            lines.must(says == must and known not in self.proposed and len(told) == 4, says, f"{must}, once, in its form")
             self.proposed[known] = (act["person"], told["content"])
         self.act_at = at
         self.acts.append((self.act_lines.number, at, act))

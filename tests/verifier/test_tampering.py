@@ -325,6 +325,11 @@ def test_while_two_keys_sign_either_may_be_pinned(files: Files, tmp_path: Path) 
     for key in (KEY, new):
         code, report = verify(path, "--key", key)
         assert (code, report["wrong"]) == (0, None)
+    quiet = forge.logged(dict(files), OPERATOR) | {
+        "log/keys.jsonl": made["log/keys.jsonl"]
+    }  # nothing sealed since
+    path.write_bytes(forge.zipped(forge.listed_in_manifest(quiet, OPERATOR, THIEF), OPERATOR, THIEF))
+    assert verify(path, "--key", new)[0] == 0
     path.write_bytes(forge.zipped(forge.listed_in_manifest(made, OPERATOR), OPERATOR))
     assert refusal(path, "--key", new)[0] == "manifest.sig"  # the pinned key has not signed it
 
