@@ -19,6 +19,7 @@ from api import openapi
 from api.answers import JSON, as_answer
 from api.dependencies import AppDependencies
 from api.edge import Edge
+from api.heads import Heads
 from api.oauth import routes as oauth
 from api.operation import ApiRequest
 from api.policy import Authorize, check_policies, public
@@ -84,7 +85,7 @@ def create_app(deps: AppDependencies, *, plugins: Sequence[PluginProtocol] = ())
     app.register(_description(app, deps))
     check_policies(app)
     app.asgi_handler = Edge(
-        *(app.asgi_handler, deps.gateway.ids),
+        *(Heads(app.asgi_handler), deps.gateway.ids),
         https=deps.issuer.startswith("https:"),
         access=deps.access,
         send_s=deps.send_s,

@@ -81,6 +81,15 @@ class ItemRefused(ApiError):
         return f"{self.pointer}: {self.reason}"
 
 
+class MerchantRequired(ApiError):
+    """A platform client asks for what each merchant has of its own."""
+
+    code: ClassVar[str] = "merchant_required"
+
+    def __str__(self) -> str:
+        return "A platform client says whose with ?merchant=mer_…"
+
+
 class NotFound(ApiError):
     """No such object, or another merchant's: the answer does not tell which."""
 

@@ -63,6 +63,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     a.AudienceWrong: Problem(403, "This kind of client may not do that"),
     a.AccountManaged: Problem(403, "The platform keeps that account"),
     a.ItemRefused: Problem(409, "One of several is refused"),
+    a.MerchantRequired: Problem(422, "A merchant must be named"),
     a.NotFound: Problem(404, "Not found"),
     a.RouteUnknown: Problem(404, "No such route"),
     a.MethodNotAllowed: Problem(405, "Method not allowed"),

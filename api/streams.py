@@ -42,7 +42,7 @@ class ClosingStream(Stream):
     """Closes ``chunks`` when the answer ends, however it does: not when the collector comes by."""
 
     def __init__(self, chunks: AsyncGenerator[bytes], *, media_type: str, headers: dict[str, str]) -> None:
-        super().__init__(chunks, media_type=media_type, headers=headers)
+        super().__init__(chunks, headers={"content-type": media_type, **headers})
         self._chunks = chunks
 
     def to_asgi_response(self, *given: Any, **named: Any) -> ASGIResponse:

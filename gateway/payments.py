@@ -306,8 +306,8 @@ def _automatic_capture(gw: Gateway, authorized: Operation, ref: BankReference) -
     return exchange.sending(gw, Kind.CAPTURE, authorized.attempt_id, ref, amount, target=id, final=True)
 
 
-async def get(gw: Gateway, merchant_id: UUID, payment_id: UUID) -> Payment:
-    """Raises ``PaymentNotFound``."""
+async def get(gw: Gateway, merchant_id: UUID | None, payment_id: UUID) -> Payment:
+    """``merchant_id`` None: whosever it is. Raises ``PaymentNotFound``."""
     async with gw.engine.connect() as conn:
         return await store.load(conn, payment_id, merchant_id)
 

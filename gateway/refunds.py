@@ -251,8 +251,8 @@ def failed(gw: Gateway, payment: Payment, refund: Refund, op: Operation) -> Sequ
     )
 
 
-async def get_refund(gw: Gateway, merchant_id: UUID, refund_id: UUID) -> Refund:
-    """Raises ``RefundNotFound``."""
+async def get_refund(gw: Gateway, merchant_id: UUID | None, refund_id: UUID) -> Refund:
+    """``merchant_id`` None: whosever it is. Raises ``RefundNotFound``."""
     async with gw.engine.connect() as conn:
         return await store.load_refund(conn, refund_id, merchant_id)
 

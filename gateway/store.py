@@ -306,10 +306,13 @@ def read_operation(row: AnyRow) -> Operation:
     return Operation(**plain)
 
 
-async def load_refund(conn: AsyncConnection, refund_id: UUID, merchant_id: UUID) -> Refund:
+async def load_refund(conn: AsyncConnection, refund_id: UUID, merchant_id: UUID | None) -> Refund:
     """The refund; ``RefundNotFound`` also if it is another merchant's."""
     r = tables.refund
-    found = await refunds(conn, select(r).where(r.c.id == refund_id, r.c.merchant_id == merchant_id))
+    query = select(r).where(r.c.id == refund_id)
+    if merchant_id is not None:
+        query = query.where(r.c.merchant_id == merchant_id)
+    found = await refunds(conn, query)
     if not found:
         raise RefundNotFound(ids.public(ids.REFUND, refund_id))
     return found[0]

@@ -74,7 +74,7 @@ async def export_pack(
 ) -> Written:
     """Seal what is recorded, then write the pack. Nothing stands under its name unless it is whole.
 
-    Raises as ``write_pack``; ``LogKeyUnusable``; ``OSError``.
+    Raises as ``write_pack``; ``LogKeyUnusable``; ``CannotWrite``.
     """
     signers = await seal_all(database, sealer, book_id, now=now)
     async with await AsyncConnection.connect(database.audit_dsn) as conn:

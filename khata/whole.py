@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Generator
@@ -9,40 +10,92 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from khata.errors import CannotWrite
+
 
 @contextmanager
 def whole_file(path: Path) -> Generator[IO[bytes]]:
-    """Written under another name beside it, synced, then renamed; gone if the block fails or is cancelled."""
+    """Written under another name beside it, synced, then renamed; gone if the block fails or is cancelled.
+
+    Raises ``CannotWrite``.
+    """
+    if path.is_dir():
+        raise CannotWrite(path, "it is a directory")
     aside = _aside(path)
+    with telling(path):
+        file = aside.open("wb")
     try:
-        with aside.open("wb") as file:
+        with file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
-        _sync(path.parent)
+            with telling(path):
+                file.flush()
+                os.fsync(file.fileno())
+        with telling(path):
+            aside.replace(path)
+            _sync(path.parent)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _refused(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
 
 @contextmanager
 def whole_directory(path: Path) -> Generator[Path]:
-    """The same for a directory, which must not be there yet, or be empty. Raises ``FileExistsError``."""
-    if path.is_dir() and any(path.iterdir()):
-        raise FileExistsError(f"{path} is there and not empty")
+    """The same for a directory, which must not be there yet, or be empty. Raises ``CannotWrite``."""
+    with telling(path):
+        if path.is_dir() and any(path.iterdir()):
+            raise CannotWrite(path, "it is there and not empty; give a new directory, or an empty one")
+        if path.exists() and not path.is_dir():
+            raise CannotWrite(path, "it is a file; give a new directory, or an empty one")
     aside = _aside(path)
     shutil.rmtree(aside, ignore_errors=True)  # of one that was killed
-    aside.mkdir(parents=True)
+    with telling(path):
+        aside.mkdir(parents=True)
     try:
         yield aside
         for folder, _, names in os.walk(aside):
             for name in names:
                 _sync(Path(folder, name))
             _sync(Path(folder))
-        aside.replace(path)
-        _sync(path.parent)
+        with telling(path):
+            aside.replace(path)
+            _sync(path.parent)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise _refused(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def telling(path: Path) -> Generator[None]:
+    """What the operating system refuses in the block becomes ``CannotWrite`` of ``path``, the name that was given."""
+    try:
+        yield
+    except OSError as error:
+        raise _refused(path, error) from error
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def _refused(path: Path, error: OSError) -> CannotWrite:
+    place = path.absolute().parent
+    match error.errno:
+        case errno.ENOENT:
+            reason = f"there is no directory {place}; make it first"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            reason = f"this user may not write in {place}; choose another place"
+        case errno.ENOTDIR | errno.EEXIST:
+            reason = f"{place} is a file, or lies below one; choose a directory"
+        case errno.ENOSPC | errno.EDQUOT:
+            reason = "the disk is full"
+        case _:
+            reason = error.strerror or str(error)
+    return CannotWrite(path, reason)
 
 
 def _aside(path: Path) -> Path:

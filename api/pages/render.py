@@ -80,12 +80,12 @@ def page(
 ) -> Response[bytes]:
     """``template`` with ``context``; a value the template names and nobody gave is an error, not a blank."""
     body = _TEMPLATES.get_template(template).render(context).encode()
-    return Response(body, status_code=status, media_type=HTML, headers={**_HEADERS, **(headers or {})})
+    return Response(body, status_code=status, headers={"Content-Type": HTML, **_HEADERS, **(headers or {})})
 
 
 def see_other(url: str) -> Response[bytes]:
     """After a form: look there, with GET."""
-    return Response(b"", status_code=303, media_type=HTML, headers={**_HEADERS, "Location": url})
+    return Response(b"", status_code=303, headers={"Content-Type": HTML, **_HEADERS, "Location": url})
 
 
 def unchanged() -> Response[None]:

@@ -10,7 +10,7 @@ from litestar import Response, get
 from psycopg import AsyncConnection
 
 from api.answers import as_answer, view
-from api.books import Sight, sight_of
+from api.books import Sight, merchant_asked, sight_of, sight_of_merchant
 from api.operation import ApiRequest, reads
 from api.policy import Audience, Scope
 from api.reads import FIGURE_PATHS, Figures
@@ -18,6 +18,7 @@ from api.schemas.ledger import AccountView
 from api.schemas.past import (
     AccountList,
     AccountsQuery,
+    BalanceQuery,
     MerchantBalances,
     Past,
     PastBalance,
@@ -73,17 +74,18 @@ async def figures_then(conn: Conn, sight: Sight, at: AsOf) -> list[Figures]:
     "/v1/balance",
     **reads(
         Scope.ACCOUNTS_READ,
-        "Your balances",
+        "A merchant's balances",
         _TAG,
         MerchantBalances,
-        audience=Audience.MERCHANT,
-        query=PastQuery,
+        query=BalanceQuery,
     ),
 )
 async def get_balance(request: ApiRequest) -> Response[bytes]:
-    """What is pending, payable, reserved, disputed and owed, one entry a currency."""
-    asked = request.asked(PastQuery)
-    sight = await sight_of(request.deps, request.auth, asked.book)
+    """What is pending, payable, reserved, disputed and owed, one entry a currency. A platform client names the
+    merchant (422 `merchant_required`)."""
+    asked = request.asked(BalanceQuery)
+    merchant_id = await merchant_asked(request.deps, request.auth, asked.merchant)
+    sight = await sight_of_merchant(request.deps, merchant_id, asked.book)
     owner, past = sight.owner or "", None
     if asked.past:
         async with request.deps.pool.connection() as conn:

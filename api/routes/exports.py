@@ -22,6 +22,7 @@ from api.schemas.as_of import Day
 from api.schemas.base import AccountPath, CurrencyCode
 from api.schemas.ledger import BookQuery, Number
 from ledger.export import FILES, Selection, export_file, recorded_days
+from ledger.reports.errors import PeriodInvalid
 
 MEDIA_TYPES = {
     "jsonl": "application/x-ndjson",
@@ -78,8 +79,12 @@ async def export_book(request: ApiRequest) -> Stream:
     # The first chunk is made before the answer begins, so that a refusal can still be a problem document.
     first = await anext(chunks, b"")
     name = f"journal-{sight.book_id}.{_SUFFIX[asked.format]}"
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return Stream(_whole(first, chunks), media_type=MEDIA_TYPES[asked.format], headers=headers)
+    # As a header: to a media type that begins with text/ Litestar adds a character set, whether it has one or not.
+    headers = {
+        "content-type": MEDIA_TYPES[asked.format],
+        "Content-Disposition": f'attachment; filename="{name}"',
+    }
+    return Stream(_whole(first, chunks), headers=headers)
 
 
 async def _chunks(deps: AppDependencies, book_id: int, asked: ExportQuery) -> AsyncGenerator[bytes]:
@@ -100,6 +105,8 @@ async def _chunks(deps: AppDependencies, book_id: int, asked: ExportQuery) -> As
 async def _selection(conn: AsyncConnection, book_id: int, asked: ExportQuery) -> Selection:
     after, through = asked.after, asked.through
     if asked.first is not None or asked.last is not None:
+        if asked.first is not None and asked.last is not None and asked.first > asked.last:
+            raise PeriodInvalid(f"from {asked.first} is after to {asked.last}")
         until = None if asked.last is None else asked.last + _DAY
         after, through = await recorded_days(conn, book_id, asked.first, until)
     return Selection(

@@ -16,8 +16,7 @@ from api.errors import NotFound
 from api.operation import ApiRequest, reads
 from api.paths import public_in, uuid_in
 from api.payment_journals import journals_of
-from api.policy import Audience, Scope
-from api.routes.payments import merchant_of
+from api.policy import Scope
 from api.schemas.ledger import BookQuery
 from api.schemas.log import Receipt, ReceiptList, SealedProof
 from gateway import ids, payments
@@ -45,18 +44,15 @@ async def get_receipt(request: ApiRequest, journal_id: FromPath[str]) -> Respons
 
 @get(
     "/v1/payments/{payment_id:str}/receipts",
-    **reads(
-        *(Scope.PAYMENTS_READ, "The receipts of a payment", "Payments", ReceiptList),
-        audience=Audience.MERCHANT,
-    ),
+    **reads(Scope.PAYMENTS_READ, "The receipts of a payment", "Payments", ReceiptList),
 )
 async def list_payment_receipts(request: ApiRequest, payment_id: FromPath[str]) -> Response[bytes]:
-    """Of the journals booked for it on the merchant's accounts. They are made when asked for: paying waits for none."""
-    payment = await payments.get(
-        request.deps.gateway, merchant_of(request), public_in(ids.PAYMENT, payment_id)
-    )
+    """Of the journals booked for it; a merchant has those on its own accounts, a platform client all of any payment's.
+    They are made when asked for: paying waits for none."""
+    merchant_id = request.auth.merchant_id
+    payment = await payments.get(request.deps.gateway, merchant_id, public_in(ids.PAYMENT, payment_id))
     async with request.deps.pool.connection() as conn:
-        owner = ids.public(ids.MERCHANT, merchant_of(request))
+        owner = None if merchant_id is None else ids.public(ids.MERCHANT, merchant_id)
         found = await journals_of(conn, payment, owner=owner)
         receipts = await _receipts(request.deps, conn, payment.book_id, found) if found else []
     return view(ReceiptList.model_construct(data=receipts))

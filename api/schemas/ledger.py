@@ -33,6 +33,16 @@ Number = Annotated[int, Field(ge=0, le=2**63 - 2)]  # the database can still add
 Cursor = Annotated[str, StringConstraints(pattern=r"^[0-9.-]{1,40}$"), Field(examples=["17.1"])]
 
 
+MerchantId = Annotated[
+    str,
+    StringConstraints(pattern=r"^mer_[0-7][0-9a-hjkmnp-tv-z]{25}$"),  # gateway.ids
+    Field(
+        description="A platform client must say whose; a merchant sees its own",
+        examples=["mer_01kb0n7d1ve2p9a4x8m3q6s5tz"],
+    ),
+]
+
+
 class BookQuery(Closed):
     book: BookNumber = None
 

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 
 from api.schemas.as_of import Day, KnownAsOf
 from api.schemas.base import AccountPath, CurrencyCode, Instant, View
-from api.schemas.ledger import AccountView, BookQuery, MerchantBalance, Number, PageSize
+from api.schemas.ledger import AccountView, BookQuery, MerchantBalance, MerchantId, Number, PageSize
 from ledger.as_of import AsOf, BalanceAsOf, LateJournal, RestatedBalance, Restatement, Total
 
 AccountCursor = Annotated[
@@ -29,6 +29,10 @@ class PastQuery(BookQuery):
     @property
     def past(self) -> bool:
         return self.effective_as_of is not None or self.known_as_of is not None
+
+
+class BalanceQuery(PastQuery):
+    merchant: MerchantId | None = None
 
 
 class AccountsQuery(PastQuery):

@@ -12,6 +12,7 @@ from pydantic import Field, SecretStr, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from api.schemas.base import Amount, Closed, CurrencyCode, Description, Instant, Metadata, View
+from api.schemas.ledger import MerchantId
 from gateway.cards import Card, Cvv, Pan
 
 Reference = Annotated[
@@ -184,6 +185,7 @@ class PaymentList(View):
 
 
 class PaymentsQuery(Closed):
+    merchant: MerchantId | None = None
     before: Annotated[PaymentId | None, Field(description="Payments made before this one")] = None
     limit: Annotated[int, Field(ge=1, le=200)] = 50
 

@@ -12,7 +12,15 @@ from rich.table import Table
 from khata.cli import between_books
 from khata.cli.account_commands import COMMANDS
 from khata.cli.as_of import effective_option, known_option
-from khata.cli.common import book_option, console, json_option, print_json, reading, with_database
+from khata.cli.common import (
+    book_option,
+    check_book_name,
+    console,
+    json_option,
+    print_json,
+    reading,
+    with_database,
+)
 from khata.cli.journals_command import journals
 from khata.cli.money import major
 from khata.cli.tail_command import tail
@@ -45,6 +53,7 @@ for account_command in COMMANDS:
 @click.argument("name")
 def open_book(name: str) -> None:
     """Open the book NAME (lower-case letters, digits, dashes); if it is there already, nothing changes."""
+    check_book_name(name)
 
     async def work(database: Database) -> int:
         async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
@@ -64,13 +73,12 @@ def open_account(path: str, currency: str, floor: int | None, owner: str | None,
 
     Example: `khata books open-account Liabilities:Customer:c1:Wallet INR --floor 0`
     """
-    account = NewAccount(path, currency, floor=floor, owner=owner)
+    account, name = NewAccount(path, currency, floor=floor, owner=owner), book or Settings().book
+    check_book_name(name)
 
     async def work(database: Database) -> None:
         async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
-            book_id = await find_book(conn, book or Settings().book) or await create_book(
-                conn, name=book or Settings().book, now=utc_now()
-            )
+            book_id = await find_book(conn, name) or await create_book(conn, name=name, now=utc_now())
             await open_accounts(conn, book_id, [account], now=utc_now())
 
     with_database(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -22,9 +23,9 @@ from khata.bootstrap import open_database
 from khata.cli.access import record_use
 from khata.config import Settings
 from khata.database import Database
-from khata.errors import KhataError
+from khata.errors import DatabaseUnavailable, KhataError, SystemRefused, ValueRefused
 from ledger.books import find_book
-from ledger.errors import LedgerError
+from ledger.errors import InvalidEntry, LedgerError
 
 T = TypeVar("T")
 
@@ -51,9 +52,28 @@ class BookMissing(KhataError):
 
 def explain(error: BaseException) -> None:
     """One line: the stable code, then what is wrong."""
+    error = typed(error)
     code = getattr(error, "code", type(error).__name__)
     stderr.print(f"[bold red]error[/] [bold]{code}[/]: ", end="")
-    stderr.print(str(error).strip(), markup=False, highlight=False)
+    said = str(error).strip().removeprefix(f"{code}: ")  # a refusal's own words begin with its code
+    stderr.print(said, markup=False, highlight=False)
+
+
+def typed(error: BaseException) -> BaseException:
+    """What the driver or the operating system raised, as an error of ours, with a code; others as they are."""
+    if isinstance(error, psycopg.OperationalError) and error.sqlstate is None:
+        return DatabaseUnavailable("; ".join(str(error).strip().splitlines()))
+    if isinstance(error, psycopg.Error):
+        return ValueRefused(error.sqlstate, error.diag.message_primary or str(error).strip())
+    return SystemRefused(str(error)) if isinstance(error, OSError) else error
+
+
+def check_book_name(name: str) -> str:
+    """The name, as the database takes it. Raises ``InvalidEntry``."""
+    if not re.fullmatch("[a-z][a-z0-9-]{0,39}", name):
+        words = "a book's name is a lower-case letter, then at most 39 lower-case letters, digits and dashes"
+        raise InvalidEntry("book", f"{name!r}: {words}, as in main or shop-2")
+    return name
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:

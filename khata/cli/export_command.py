@@ -55,8 +55,19 @@ class _Range:
 
 
 @click.command()
-@click.option("--format", "format_", type=click.Choice(_FORMS), default=None, help="One form, not a pack.")
-@click.option("--out", type=str, default=None, help="What to write (default: one form to standard output).")
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(_FORMS),
+    default=None,
+    help="One form, not a pack (default: jsonl).",
+)
+@click.option(
+    "--out",
+    type=str,
+    default=None,
+    help="What to write (default: the journals as JSONL, to standard output).",
+)
 @click.option("--from", "first", type=_DAY, default=None, help="What was recorded on this UTC day or later.")
 @click.option("--to", "until", type=_DAY, default=None, help="What was recorded before this UTC day.")
 @click.option("--formats", default="all", help="Of a pack: all, none, or some of " + ", ".join(FOLDERS) + ".")
@@ -84,20 +95,23 @@ def command(
     """Take a book away: an **audit pack** that a stranger can prove, or one form of it for another program.
 
     A pack (`--out` ends in `.zip` or `/`) seals first what is recorded; it is not made of a book that somebody
-    changed behind the ledger's back. Encrypted (`--out` ends in `.zip.age`), `age -d` opens it. One form (`--format`)
-    goes to a file, to standard output, or, if it is several files, to a directory (`--out` ends in `/`). Nothing
-    appears under its name unless it is whole. `camt.053`: a directory of statements, of days of effect.
+    changed behind the ledger's back. Encrypted (`--out` ends in `.zip.age`), `age -d` opens it. One form (`--format`;
+    JSONL without it) goes to a file, to standard output, or, if it is several files, to a directory (`--out` ends in
+    `/`). Nothing appears under its name unless it is whole. `camt.053`: a directory of statements, of days of effect.
 
     Example: `khata export --from 2026-10-01 --to 2026-11-01 --out october.zip && khata verify october.zip`
 
     Example: `khata export --format hledger --out books.journal && hledger -f books.journal check --strict`
     """
     days = _Range(first and first.date(), until and until.date(), **given)
+    _check_range(days, format_)
     if format_ is None and out is not None and out.endswith(_ENDINGS):
         if days != _Range(days.first, days.until, 0, None, None, None, None):
             raise click.UsageError(
                 "--after, --through, --owner, --account and --currency are for one --format"
             )
+        if days.first is not None and days.first > utc_now().date():
+            raise click.UsageError(f"--from {days.first} has not begun (UTC): there is nothing of it yet")
         if encrypt != out.endswith(".age"):
             raise click.UsageError("an encrypted pack is a .zip.age, and --encrypt makes it")
         word = packs.new_passphrase(passphrase_file) if encrypt else None
@@ -106,10 +120,26 @@ def command(
         return
     if encrypt or formats != "all":
         raise click.UsageError("--encrypt and --formats are for a pack: --out ends in .zip, .zip.age or /")
+    if format_ is None and out is not None and not out.endswith(".jsonl"):
+        raise click.UsageError(
+            f"--out {out}: a pack's name ends in .zip, .zip.age or / (a directory); --format makes one form of a book"
+        )
     name = format_ or "jsonl"
     written = with_database(lambda database: _one_form(database, book, name, out, days))
     if out is not None:
         console.print(f"{written:,} bytes in {out}", markup=False)
+
+
+def _check_range(days: _Range, format_: str | None) -> None:
+    if days.first is not None and days.until is not None and days.first >= days.until:
+        raise click.UsageError(f"--to {days.until} is not after --from {days.first}")
+    if days.through is not None and days.after >= days.through:
+        raise click.UsageError(f"--through {days.through} is not after --after {days.after}")
+    numbers, by_day = days.after or days.through is not None, days.first or days.until
+    if numbers and by_day and format_ != statements_export.FORMAT:
+        raise click.UsageError(
+            "--from and --to choose by day, --after and --through by number: give one pair"
+        )
 
 
 def _formats(given: str) -> tuple[str, ...]:

@@ -202,6 +202,17 @@ class ProofBroken(KhataError):
         super().__init__(f"the log's tables give no proof of {kind}: run `khata audit`")
 
 
+class JournalMissing(KhataError):
+    """The book has no journal of that id."""
+
+    code = "journal_unknown"
+
+    def __init__(self, journal: UUID) -> None:
+        super().__init__(
+            f"there is no journal {journal} in this book; `khata books journals --json` shows ids"
+        )
+
+
 @command.command()
 @click.option("--journal", type=click.UUID, default=None, help="Prove that this journal is in the log.")
 @click.option("--index", type=click.IntRange(min=0), default=None, help="Prove that this leaf is in the log.")
@@ -231,8 +242,9 @@ def prove(
             to = size or await proofs.log_size(conn, book_id)
             if start is not None:
                 return await _consistency(conn, book_id, start, to)
-            leaf = index if journal is None else await proofs.journal_index(conn, book_id, journal)
-            return await _inclusion(conn, book_id, -1 if leaf is None else leaf, to)
+            leaf = await _journal_leaf(conn, book_id, journal) if journal is not None else index
+            assert leaf is not None
+            return await _inclusion(conn, book_id, leaf, to)
 
     found = with_database(work)
     if not found.holds:
@@ -244,6 +256,18 @@ def prove(
     console.print(f"{found.kind} of {what} in the tree of {found.size} leaves, root {found.root.hex()}")
     for each in found.proof:
         console.print(each.hex())
+
+
+async def _journal_leaf(conn: AsyncConnection[Any], book_id: int, journal: UUID) -> int:
+    """Where it is in the log. Raises ``JournalMissing``, and ``NotInLog`` when it is not sealed yet."""
+    found = await proofs.journal_index(conn, book_id, journal)
+    if found is not None:
+        return found
+    query = "SELECT FROM ledger.journal WHERE book_id = %s AND id = %s"
+    if await (await conn.execute(query, [book_id, journal])).fetchone() is None:
+        raise JournalMissing(journal)
+    sealed = await proofs.log_size(conn, book_id)
+    raise NotInLog(book_id, sealed, f"journal {journal} is not sealed yet; `khata log seal` seals it")
 
 
 async def _inclusion(conn: AsyncConnection[Any], book_id: int, index: int, size: int) -> Proof:

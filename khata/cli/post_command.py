@@ -37,11 +37,13 @@ def command(file: TextIO, book: str | None, as_json: bool) -> None:
     `"effective_at": "2026-10-31T12:00:00Z"` says when it counts; with `"on_closed": "first_open_day"` from the first
     open day if that one is closed.
 
-    A line is a unit of its own: a refused one leaves no trace and the others stand. The source key makes a second
-    run of the same file harmless. Exit code 1 if any line was refused.
+    A line that is no journal stops the whole file before anything is posted, and the error names it. Otherwise a line
+    is a unit of its own: what the book refuses leaves no trace, and the other lines stand. The source key makes a
+    second run of the same file harmless. Exit code 1 if any line was refused.
     """
     ids = Ids(utc_now)
-    units = [Unit((_journal(line, n, ids),)) for n, line in enumerate(file, start=1) if line.strip()]
+    numbered = [(n, Unit((_journal(line, n, ids),))) for n, line in enumerate(file, start=1) if line.strip()]
+    lines, units = [n for n, _ in numbered], [unit for _, unit in numbered]
 
     async def work(database: Database) -> list[Posted | Refusal]:
         async with await psycopg.AsyncConnection.connect(database.app_dsn) as conn:
@@ -52,14 +54,14 @@ def command(file: TextIO, book: str | None, as_json: bool) -> None:
             return await _post_all(conn, book_id, units)
 
     results = with_database(work)
-    refused = [(n, r) for n, r in enumerate(results, start=1) if isinstance(r, Refusal)]
+    refused = [(n, r) for n, r in zip(lines, results, strict=True) if isinstance(r, Refusal)]
     if as_json:
-        print_json([_result(r) for r in results])
+        print_json([{"line": n, **_result(r)} for n, r in zip(lines, results, strict=True)])
     else:
         new = sum(isinstance(r, Posted) and not r.replayed for r in results)
         console.print(f"{new} posted, {len(results) - new - len(refused)} replayed, {len(refused)} refused")
         for n, refusal in refused:
-            stderr.print(f"journal {n}: {refusal}", markup=False)
+            stderr.print(f"line {n}: {refusal}", markup=False)
     if refused:
         raise SystemExit(1)
 
@@ -85,8 +87,8 @@ def _journal(line: str, number: int, ids: Ids) -> Journal:
         if "on_closed" in said:
             said["on_closed"] = OnClosed(said["on_closed"])
         return Journal(id=ids(), source=Source(type_, id_, event), postings=postings, **said)
-    except InvalidEntry:
-        raise
+    except InvalidEntry as error:
+        raise InvalidEntry(f"line {number}: {error.field}", error.reason) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InvalidEntry(f"line {number}", f"not a journal: {error}") from error
 

@@ -20,6 +20,7 @@ from khata.cli.common import book_option, console, json_option, print_json, read
 from khata.cli.money import major
 from khata.clock import utc_now
 from khata.database import Database
+from khata.whole import telling
 from ledger.errors import AccountUnknown
 from ledger.reports.load import open_statement, statement_pages
 from ledger.reports.statement import StatementEntry, StatementHead, written
@@ -99,10 +100,13 @@ async def _store(chunks: AsyncIterator[bytes], out: Path | None) -> None:
 def _aside(out: Path) -> Generator[IO[bytes]]:
     """A file that becomes ``out`` at the end of the block, and is gone if that fails."""
     aside = out.with_name(f".{out.name[:64]}.{token_hex(4)}.part")
+    with telling(out):
+        file = aside.open("xb")
     try:
-        with aside.open("xb") as file:
+        with file:
             yield file
-        aside.replace(out)
+        with telling(out):
+            aside.replace(out)
     finally:
         aside.unlink(missing_ok=True)
 

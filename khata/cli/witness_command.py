@@ -13,7 +13,7 @@ from khata.clock import utc_now
 from khata.config import Settings
 from khata.logs import configure_logs
 from khata.witness.judge import Witness
-from khata.witness.memory import Cosigner, opened
+from khata.witness.memory import Cosigner, key_in, opened
 from khata.witness.server import WitnessApp
 from ledger.log.note import Type, Verifier
 
@@ -59,7 +59,11 @@ def command(
         raise click.UsageError("a log's key is of the type Ed25519; that of a witness cannot be one")
     if not keys and not show_key:
         raise click.UsageError("name at least one log with --log VKEY")
-    with opened(folder or settings.home / "witness", name, os.urandom) as (cosigner, memory):
+    place = folder or settings.home / "witness"
+    if show_key and (place / "key.json").exists():  # also while the witness runs
+        _introduce(key_in(place, name), keys, as_json)
+        return
+    with opened(place, name, os.urandom) as (cosigner, memory):
         _introduce(cosigner, keys, as_json)
         if not show_key:
             app = WitnessApp(Witness(cosigner, memory, keys, utc_now))

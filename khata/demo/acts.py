@@ -7,7 +7,7 @@ import random
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -29,7 +29,7 @@ from khata.demo import StoryFailed
 from khata.demo.cast import ROLES, Member, engage
 from khata.demo.client import MerchantClient
 from khata.demo.report import merchant_table
-from khata.demo.script import SCENES, Player, Scene, expect
+from khata.demo.script import SCENES, Player, Scene
 from khata.stage import Stage, environment
 from khata.wiring import MERIDIAN
 from ledger import read
@@ -52,6 +52,7 @@ class Story:
     seed: int
     players: tuple[tuple[Member, Player], ...] = ()
     imported: set[str] = field(default_factory=set[str])
+    waiting: set[str] = field(default_factory=set[str])
 
     @property
     def books(self) -> list[int]:
@@ -70,7 +71,7 @@ async def cast(story: Story) -> AsyncGenerator[None]:
 
 def _player(story: Story, http: aiohttp.ClientSession, member: Member, number: int) -> Player:
     client = MerchantClient(http, story.stage.api, member.client_id, member.secret)
-    return Player(client, member.currency, random.Random(story.seed + number))
+    return Player(client, member.currency, random.Random(story.seed + number), story.waiting)
 
 
 async def play(story: Story) -> int:
@@ -94,14 +95,27 @@ async def _play(story: Story, scenes: Sequence[tuple[str, int, Scene]], *, quiet
             async with gate:
                 await scene(player)
             played[title] += 1
-            progress.advance(task)
+            progress.update(task, advance=1, description=doing(story.waiting))
 
-        async with asyncio.TaskGroup() as group:
-            for player, title, scene in turns:
-                group.create_task(turn(player, title, scene))
+        await all_of([turn(player, title, scene) for player, title, scene in turns])
     for title, _, _ in () if quiet else SCENES:
         story.console.print(f"  {played[title]:>4} × {title}")
     return len(turns)
+
+
+def doing(waiting: Collection[str]) -> str:
+    """The progress line's words: how many outcomes are waited for, and one of them."""
+    return f"payments, waiting for the outcome of {len(waiting)} ({min(waiting)})" if waiting else "payments"
+
+
+async def all_of(turns: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """Run them beside each other. The first that fails ends the others and is raised by itself, not in a group."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            for turn in turns:
+                group.create_task(turn)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
 
 
 async def settle(story: Story, *, quiet: bool = False) -> None:
@@ -148,9 +162,8 @@ async def refund_after_settlement(story: Story) -> int:
         page = await player.client.get("/v1/payments", limit="200")
         settled = [p for p in page["data"] if p["status"] == "succeeded" and not p["refunded"]]
         for payment in settled[:REFUNDS_AFTER_SETTLEMENT]:
-            expect(
-                await player.act(payment, "refunds", amount=payment["captured"] // 2 // 10 * 10), "succeeded"
-            )
+            half = payment["captured"] // 2 // 10 * 10
+            await player.reach(await player.act(payment, "refunds", amount=half), "succeeded")
             done += 1
     return done
 

@@ -118,11 +118,13 @@ class Witness:
             return Reply(400, "the old size is larger than the checkpoint's\n")
         if asked.old_size != size:
             return Reply(409, f"{size}\n", SIZE)
-        grown = consistent(size, new.size, root, new.root, asked.proof)
-        if grown and (new.size or new.root == EMPTY_ROOT):
+        forked = new.size == size and new.root != root
+        if not forked and consistent(size, new.size, root, new.root, asked.proof):
             return None
         # Signed by the log itself: if what it says is not a fault of the proof, the log has two histories.
         log.warning("not_consistent", origin=new.origin, size=new.size, root=new.root.hex(), signed_size=size)
+        if forked:
+            return Reply(409, f"another root was signed for the size {size}\n")
         return Reply(422, f"the proof does not show that this tree has grown from that of size {size}\n")
 
     def _sign(self, asked: Submission, signed: Iterable[Verifier]) -> Reply:

@@ -73,6 +73,8 @@ def opened(
 
     ``name``: of a new witness, a URL without its scheme. Raises ``WitnessError``.
     """
+    if not (folder / "key.json").exists():
+        _judge_name(folder / "key.json", name)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with (folder / "lock").open("ab") as lock:
         try:
@@ -82,19 +84,32 @@ def opened(
         key, logs = folder / "key.json", folder / "logs.json"
         if not key.exists():
             _make(key, logs, name, random)
-        cosigner = _read_key(key)
-        if name not in (None, cosigner.name):
-            raise WitnessKeyUnusable(key, f"it is the key of {cosigner.name}")
-        yield cosigner, Memory(logs, _read_seen(logs))
+        yield key_in(folder, name), Memory(logs, _read_seen(logs))
 
 
-def _make(key: Path, logs: Path, name: str | None, random: Callable[[int], bytes]) -> None:
+def key_in(folder: Path, name: str | None) -> Cosigner:
+    """The key of the witness in ``folder``, only read: its process may be running. Raises ``WitnessKeyUnusable``."""
+    key = folder / "key.json"
+    if not key.exists():
+        raise WitnessKeyUnusable(key, "there is none yet; start the witness with a name")
+    cosigner = _read_key(key)
+    if name not in (None, cosigner.name):
+        raise WitnessKeyUnusable(key, f"it is the key of {cosigner.name}")
+    return cosigner
+
+
+def _judge_name(key: Path, name: str | None) -> str:
     if name is None:
         raise WitnessKeyUnusable(key, "there is none yet; give the new witness a name")
     try:
         Verifier(name, bytes(32))
     except NoteMalformed as error:
         raise WitnessKeyUnusable(key, str(error)) from None
+    return name
+
+
+def _make(key: Path, logs: Path, name: str | None, random: Callable[[int], bytes]) -> None:
+    name = _judge_name(key, name)
     if not logs.exists():
         replace_file(logs, "{}\n")
     private = base64.b64encode(random(32)).decode()

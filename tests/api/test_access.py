@@ -30,7 +30,8 @@ async def test_an_auditor_may_read_everything_and_change_nothing(api: Api) -> No
         answer = await ask(world, caller, method, path, "own")
         if method != "GET":
             assert (answer.status_code, answer.json()["code"]) == (403, "scope_missing"), path
-        elif policy.audience != "merchant":
+        else:
+            assert policy.audience != "merchant", path
             assert answer.status_code not in (401, 403), (path, answer.text)
 
 

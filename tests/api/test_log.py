@@ -289,3 +289,19 @@ async def test_another_merchants_receipt_is_one_that_is_not_there(api: Api) -> N
 
     assert await ask(id_) == await ask(UNKNOWN) == await ask("nonsense")
     assert (await ask(id_))[0] == 404
+
+
+async def test_head_is_answered_like_get_without_a_body(api: Api) -> None:
+    await open_shop(api)
+    await sell(api, 3)
+    await api.seal()
+    reader = await api.caller(None)
+    for prefix in ("/v1/log", "/v1/books/main/log"):
+        for name in ("checkpoint", "keys", "tile/0/000.p/3", "tile/entries/000.p/3", "tile/0/007", "nothing"):
+            got = await reader.get(f"{prefix}/{name}")
+            head = await api.http.head(f"{prefix}/{name}", headers=reader.headers)
+            assert (head.status_code, head.content) == (got.status_code, b""), name
+            for header in ("content-type", "content-length", "cache-control"):
+                assert head.headers[header] == got.headers[header], (name, header)
+    assert (await api.http.head("/v1/log/tile/entries/000.p/3")).status_code == 401
+    assert (await api.http.head("/v1/payments", headers=reader.headers)).status_code == 405

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from api.policy import AUDITOR_SCOPES
 from api.schemas.payments import CheckoutView, PaymentView, RefundView
 from banks.card.connection import Endpoint
 from banks.card.rail import CardRail
 from khata.database import Database
 from ledger.log.note import Verifier
 from tests.api.conftest import Api, Caller, Clock, api_on
+from tests.api.test_access import entries
 from tests.api.test_log import judged
 from tests.banks.acquirer import ACQUIRER_ID, AcquirerProcess
 
@@ -237,3 +239,29 @@ async def test_a_currency_the_merchant_does_not_trade_in_is_refused(bank_api: Ap
     caller = await shop(bank_api)
     answer = await caller.post("/v1/payments", {"amount": 1, "currency": "EUR"})
     assert (answer.status_code, answer.json()["code"]) == (422, "currency_unknown")
+
+
+async def test_an_auditor_reads_any_merchants_payments_refunds_and_receipts_and_each_read_is_written_down(
+    bank_api: Api,
+) -> None:
+    auditor = await bank_api.caller(None, AUDITOR_SCOPES)
+    for _ in range(2):
+        caller = await shop(bank_api)
+        await bank_api.seal()
+        paid = (await caller.post("/v1/payments", payment(card=card()))).json()
+        path = f"/v1/payments/{paid['id']}"
+        refund = (await caller.post(f"{path}/refunds", {"amount": 100})).json()
+        before = len(await entries(bank_api))
+        for asked in (path, f"/v1/refunds/{refund['id']}"):
+            assert (await auditor.get(asked)).json() == (await caller.get(asked)).json()
+        theirs, all_of_it = [(await c.get(f"{path}/receipts")).json()["data"] for c in (caller, auditor)]
+        assert {r["journal"] for r in theirs} < {r["journal"] for r in all_of_it}
+        merchant = paid["merchant_id"]
+        for asked in ("/v1/payments", "/v1/balance"):
+            seen = await auditor.get(asked, merchant=merchant)
+            assert seen.json() == (await caller.get(asked, merchant=merchant)).json(), asked
+            assert seen.json() == (await caller.get(asked)).json(), asked
+        assert len(await entries(bank_api)) == before + 5
+        assert (await entries(bank_api))[0].asked == ["merchant"]
+        refused = await auditor.post(f"{path}/refunds", {"amount": 1})
+        assert (refused.status_code, refused.json()["code"]) == (403, "scope_missing")

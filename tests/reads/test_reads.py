@@ -87,8 +87,17 @@ def calls(large: Large) -> list[Call]:
         *_log_calls(large),
         Call("/v1/payments/{payment_id}/receipts", f"/v1/payments/{payment}/receipts", "merchant", 4),
         Call("/v1/payments", "/v1/payments?limit=20", "merchant", 20),
-        Call("/v1/payments/{payment_id}", f"/v1/payments/{payment}", "merchant", 4),
-        Call("/v1/refunds/{refund_id}", f"/v1/refunds/{refund}", "merchant", 4),
+        Call("/v1/payments", f"/v1/payments?limit=20&merchant={merchant.owner}", shown=20),
+        *(
+            call
+            for who in ("merchant", "platform")
+            for call in (
+                Call("/v1/payments/{payment_id}", f"/v1/payments/{payment}", who, 4),
+                Call("/v1/refunds/{refund_id}", f"/v1/refunds/{refund}", who, 4),
+            )
+        ),
+        Call("/v1/payments/{payment_id}/receipts", f"/v1/payments/{payment}/receipts", shown=4),
+        Call("/v1/balance", f"/v1/balance?merchant={merchant.owner}", shown=ACCOUNTS),
         Call("/pay/{token}", f"/pay/{large.link}", "nobody", 5, 410),  # its time has passed
         Call("/merchant", "/merchant", "browser", ACCOUNTS + 8),
         Call("/merchant/payments", "/merchant/payments", "browser", 26),

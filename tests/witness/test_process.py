@@ -111,3 +111,12 @@ async def test_of_many_at_once_from_one_old_size_one_is_signed(tmp_path: Path) -
     assert len(signed) == 1
     assert refused == {f"{signed[0]}\n"}
     assert len(answers) - len(signed) == sum(answer.status_code == 409 for answer in answers)
+
+
+def test_the_key_is_shown_while_the_witness_runs(tmp_path: Path) -> None:
+    with running(tmp_path / "witness") as (_, key):
+        asked = ["--show-key", "--name", "witness.test/w1", "--dir", str(tmp_path / "witness"), "--json"]
+        told = subprocess.run(
+            [sys.executable, "-m", "khata", "witness", *asked], stdout=subprocess.PIPE, check=True
+        )
+        assert orjson.loads(told.stdout)["vkey"] == key.vkey
