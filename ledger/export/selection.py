@@ -10,12 +10,17 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
+import orjson
 from psycopg import AsyncConnection
 
 from ledger.as_of import known_seq
 from ledger.errors import AccountUnknown, BookUnknown, InvalidEntry
+from ledger.export.errors import BookAltered
+from ledger.export.rows import Names, check_count, check_journal, check_leaf, check_posting, learn
 
 PAGE = 1000
 _INSTANT = timedelta(microseconds=1)
@@ -24,13 +29,15 @@ _INSTANT = timedelta(microseconds=1)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
     """Journals ``after_seq`` < seq ≤ ``through_seq`` (None: the head as of now). ``owner``: a merchant's. ``account``:
-    a path's, in all its currencies or in ``currency``."""
+    a path's, in all its currencies or in ``currency``. ``proved``: whoever asks has held the rows against their lines
+    already, in the same snapshot."""
 
     after_seq: int = 0
     through_seq: int | None = None
     owner: str | None = None
     account: str | None = None
     currency: str | None = None
+    proved: bool = False
 
 
 EVERYTHING = Selection()
@@ -70,6 +77,7 @@ class Chosen:
     first_day: date
     last_day: date
     next_at: datetime | None  # when the journal after the range was recorded
+    proved: bool
 
     @property
     def whole(self) -> bool:
@@ -98,7 +106,9 @@ async def choose(conn: AsyncConnection[Any], book_id: int, selection: Selection)
     times: dict[int, datetime] = dict(await (await conn.execute(_TIMES, [book_id, wanted])).fetchall())
     first_day, last_day = (_day(times.get(seq, clock)) for seq in (first, through))
     accounts = await _accounts(conn, book_id, selection)
-    return Chosen(book_id, name, after, through, accounts, first_day, last_day, times.get(through + 1))
+    next_at = times.get(through + 1)
+    proved = selection.proved
+    return Chosen(book_id, name, after, through, accounts, first_day, last_day, next_at, proved)
 
 
 def _day(at: datetime) -> date:
@@ -130,11 +140,15 @@ async def _accounts(conn: AsyncConnection[Any], book_id: int, selection: Selecti
 # ---------------------------------------------------------------- the journals
 
 _LINES = """
-SELECT seq, convert_to(canonical, 'UTF8') FROM ledger.journal
- WHERE book_id = %(book)s AND seq > %(after)s AND seq <= %(through)s ORDER BY seq LIMIT %(page)s"""
+SELECT j.seq, j.id::text, j.kind, j.source_type, j.source_id, j.source_event, j.effective_at, j.recorded_at,
+       j.reverses, j.lines, convert_to(j.canonical, 'UTF8'), j.leaf_hash
+  FROM ledger.journal j
+ WHERE j.book_id = %(book)s AND j.seq > %(after)s AND j.seq <= %(through)s ORDER BY j.seq LIMIT %(page)s"""
 # By each account's own index, as many of each as a page holds: the first of them all are among these.
 _TOUCHING = """
-SELECT j.seq, convert_to(j.canonical, 'UTF8') FROM (
+SELECT j.seq, j.id::text, j.kind, j.source_type, j.source_id, j.source_event, j.effective_at, j.recorded_at,
+       j.reverses, j.lines, convert_to(j.canonical, 'UTF8'), j.leaf_hash
+  FROM (
   SELECT DISTINCT touched.seq FROM unnest(%(accounts)s::int[]) AS a(id), LATERAL (
     (SELECT DISTINCT p.journal_seq AS seq FROM ledger.posting p
       WHERE p.book_id = %(book)s AND p.debit_account = a.id
@@ -150,16 +164,56 @@ SELECT j.seq, convert_to(j.canonical, 'UTF8') FROM (
  ORDER BY j.seq"""
 
 
+# OFFSET 0: a journal's postings are read by its number, one journal after another, whatever the planner guesses.
+_POSTINGS = """
+SELECT p.* FROM unnest(%(seqs)s::bigint[]) AS j(seq), LATERAL (
+  SELECT p.journal_seq, p.line, p.debit_account, p.credit_account, p.amount, p.currency, p.layer, p.hold_action,
+         p.hold_id::text
+    FROM ledger.posting p WHERE p.book_id = %(book)s AND p.journal_seq = j.seq OFFSET 0) AS p
+ ORDER BY p.journal_seq, p.line"""
+
+
 async def journal_pages(conn: AsyncConnection[Any], chosen: Chosen) -> AsyncGenerator[list[bytes]]:
     """The canonical lines, in order. Pages are read by key: memory is flat, no transaction is needed (journals never
-    change), and the connection is free between pages."""
+    change), and the connection is free between pages.
+
+    Raises ``BookAltered`` where a line is not that of its leaf hash, where columns or postings say something else than
+    their line, or where a number of a whole selection is missing; before the page that it would stand in.
+    """
     sql = _LINES if chosen.whole else _TOUCHING
     given = {"book": chosen.book_id, "accounts": chosen.accounts, "page": PAGE, "through": chosen.through_seq}
-    after = chosen.after_seq
+    after, names = chosen.after_seq, Names()
     while after < chosen.through_seq:
         cursor = await conn.cursor(binary=True).execute(sql.encode(), given | {"after": after})
         rows = await cursor.fetchall()
+        if chosen.whole:
+            _check_numbers(after, [row[0] for row in rows])
         if not rows:
             return
-        yield [line for _, line in rows]
+        if not chosen.proved:
+            await _check(conn, chosen.book_id, rows, names)
+        yield [row[-2] for row in rows]
         after = rows[-1][0]
+
+
+def _check_numbers(after: int, numbers: list[int]) -> None:
+    """Those after ``after``, none of which is left out or there twice: the range has more."""
+    for due, found in enumerate(numbers or [0], after + 1):
+        if found != due:
+            raise BookAltered(f"journal {due}", "missing", "there")
+
+
+async def _check(conn: AsyncConnection[Any], book_id: int, rows: list[tuple[Any, ...]], names: Names) -> None:
+    cursor = conn.cursor(binary=True)
+    await cursor.execute(_POSTINGS, {"book": book_id, "seqs": [row[0] for row in rows]})
+    postings = await cursor.fetchall()
+    await learn(conn, book_id, names, {account for row in postings for account in row[2:4]})
+    of = {seq: list(found) for seq, found in groupby(postings, key=itemgetter(0))}
+    for seq, *columns, line, stored in rows:
+        check_leaf(seq, line, stored)
+        said = orjson.loads(line)
+        check_journal(seq, tuple(columns), said)
+        check_count(seq, len(of.get(seq, ())), len(said["postings"]))
+        hold = said.get("hold", {}).get("id")
+        for row, stated in zip(of.get(seq, ()), said["postings"], strict=True):
+            check_posting(seq, row[1], row[2:], stated, hold, names)

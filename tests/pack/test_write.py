@@ -227,6 +227,54 @@ CHANGES = {
         "UPDATE ledger.checkpoint SET note = replace(note, 'khata.test/main', 'khata.test/mine')",
         "^checkpoint [0-9]+: is no known key signed the note, must be signed by the log's key$",
     ),
+    "a balance's status": (
+        "UPDATE ledger.balance SET status = 'frozen' WHERE account_id = 1",
+        r"^balance of account 1, status: is frozen, must be open$",
+    ),
+    "a balance's floor": (
+        "UPDATE ledger.balance SET floor = -7777777 WHERE account_id = 1",
+        r"^balance of account 1, floor: is -7777777, must be ",
+    ),
+    "the status that an account was opened with": (
+        "UPDATE ledger.account_fact SET status = 'frozen' WHERE account_id = 1 AND fact = 1",
+        r"^account 1, fact 1, status: is frozen, must be open$",
+    ),
+    "the status that somebody set": (
+        "UPDATE ledger.account_fact SET status = 'open' WHERE status = 'closed'",
+        r"^account \d+, fact 2, status: is open, must be closed$",
+    ),
+    "the floor that somebody set": (
+        "UPDATE ledger.account_fact SET floor = -7777777 WHERE fact = 2 AND status = 'frozen'",
+        r"^account \d+, fact 2, floor: is -7777777, must be 0$|floor: is -7777777, must be None$",
+    ),
+    "the leaf hash kept for an account": (
+        "UPDATE ledger.account_leaf SET leaf_hash = sha256(leaf_hash) WHERE account_id = 2",
+        r"^account 2, leaf_hash: is \w{64}, must be \w{64}$",
+    ),
+    "a tile's hashes": (
+        "UPDATE ledger.log_tile SET hashes = set_byte(hashes, 96, get_byte(hashes, 96) # 1)"
+        " WHERE level = 0 AND tile = 0",
+        r"^tile 0/0, hashes, place 3: is \w{64}, must be \w{64}$",
+    ),
+    "a tile's root": (
+        "UPDATE ledger.log_tile SET root = sha256(root) WHERE level = 0 AND tile = 0",
+        r"^tile 0/0, root: is \w{64}, must be \w{64}$",
+    ),
+    "an older checkpoint's root": (
+        "UPDATE ledger.checkpoint SET root = sha256(root) WHERE size = (SELECT min(size) FROM ledger.checkpoint)",
+        r"^checkpoint \d+, root: is \w{64}, must be \w{64}$",
+    ),
+    "the newest checkpoint's key id": (
+        "UPDATE ledger.checkpoint SET note = regexp_replace(note, '(— \\S+ )(\\S)', '\\1z')"
+        " WHERE size = (SELECT max(size) FROM ledger.checkpoint)",
+        r"^checkpoint \d+: is no known key signed the note",
+    ),
+    "a signature under the log's name by nobody's key": (
+        "UPDATE ledger.checkpoint SET note = note ||"
+        " regexp_replace(split_part(note, E'\\n\\n', 2), '(— \\S+ )(\\S)', '\\1z')"
+        " WHERE size = (SELECT max(size) FROM ledger.checkpoint)",
+        r"^checkpoint \d+, note: is signed by a key \w{8} of the log's name",
+    ),
     "a key": (
         "UPDATE ledger.log_key SET public = set_byte(public, 0, get_byte(public, 0) # 1)",
         "^checkpoint [0-9]+: is ",

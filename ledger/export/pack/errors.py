@@ -1,4 +1,4 @@
-"""Why a book is not exported."""
+"""Why no pack is made of a book."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ledger.errors import LedgerError
+from ledger.export.errors import BookAltered as BookAltered
 
 
 @dataclass(unsafe_hash=True)
@@ -17,17 +18,3 @@ class NothingSealed(LedgerError):
 
     def __str__(self) -> str:
         return f"nothing of book {self.book} is in its log up to then"
-
-
-@dataclass(unsafe_hash=True)
-class BookAltered(LedgerError):
-    """A row says something else than what was hashed, or than the rows before it: somebody changed it behind the
-    ledger's back. ``where``: the first such place."""
-
-    code: ClassVar[str] = "book_altered"
-    where: str
-    says: str
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.where}: is {self.says}, must be {self.expected}"

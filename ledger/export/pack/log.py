@@ -15,13 +15,15 @@ from psycopg.errors import CardinalityViolation
 from ledger.canonical import rfc3339
 from ledger.errors import EntryMissing
 from ledger.export.pack.errors import BookAltered
+from ledger.export.pack.kept import Kept
 from ledger.export.pack.scope import Scope
 from ledger.export.pack.state import json_line
 from ledger.log.checkpoint import Checkpoint
 from ledger.log.keys import LogKey, load_keys
-from ledger.log.leaves import SOURCES, Chunk, chunks, read_entries, runs
-from ledger.log.merkle import HASH_BYTES, Frontier, leaf_hash, perfect_parts
-from ledger.log.note import NoteMalformed, SignatureInvalid
+from ledger.log.leaves import SOURCES, Chunk, chunks, read_entries, runs, stored_hashes
+from ledger.log.merkle import HASH_BYTES, Frontier, hashes, leaf_hash, perfect_parts
+from ledger.log.note import Note, NoteMalformed, SignatureInvalid
+from ledger.log.proofs import leaf_index
 from ledger.log.tiles import TILE_BYTES, WIDTH, read_tile, subtree_roots
 
 _PAGE = 1000
@@ -77,9 +79,20 @@ def _opened(note: str, size: int, keys: Sequence[LogKey]) -> Checkpoint:
         found = Checkpoint.opened(note, [key.verifier for key in keys])
     except (NoteMalformed, SignatureInvalid) as error:
         raise BookAltered(f"checkpoint {size}", str(error), "signed by the log's key") from None
+    _check_signers(note, size, keys)
     if found.size != size:
         raise BookAltered(f"checkpoint {size}", f"signed for {found.size} leaves", str(size))
     return found
+
+
+def _check_signers(note: str, size: int, keys: Sequence[LogKey]) -> None:
+    """Nobody signed under the log's name but its keys; witnesses have names of their own."""
+    names = {key.verifier.name for key in keys}
+    ids = {(key.verifier.name, key.verifier.key_id) for key in keys}
+    for signature in Note.parse(note).signatures:
+        if signature.name in names and (signature.name, signature.key_id) not in ids:
+            found = f"signed by a key {signature.key_id.hex()} of the log's name"
+            raise BookAltered(f"checkpoint {size}, note", found, "signed by the log's keys alone")
 
 
 _NUMBER = {"account": "account_id", "act": "act"}
@@ -103,7 +116,26 @@ async def entry_lines(
         for number, found in zip_longest(range(begin, end + 1), numbers):
             if found != number:
                 raise BookAltered(f"{source} {number}", "missing" if found else "there again", "there once")
+        if source == "account":
+            await _check_account_leaves(conn, scope, begin, [leaf for _, leaf in page])
         yield b"".join([line + b"\n" for line, _ in page])
+
+
+async def _check_account_leaves(
+    conn: AsyncConnection[Any], scope: Scope, first: int, made: Sequence[bytes]
+) -> None:
+    """The leaf hashes kept for accounts are those of their lines; if not, the tile tells which is wrong."""
+    row = await stored_hashes(conn, scope.book_id, "account", first, first + len(made) - 1)
+    for number, (leaf, stored) in enumerate(zip_longest(made, hashes(row), fillvalue=b""), first):
+        if leaf == stored:
+            continue
+        index = await leaf_index(conn, scope.book_id, "account", number) or 0
+        tile, at = divmod(index, WIDTH)
+        row = await read_full_tile(conn, scope.book_id, tile)
+        if row[at * HASH_BYTES : (at + 1) * HASH_BYTES] == leaf:
+            raise BookAltered(f"account {number}, leaf_hash", stored.hex() or "missing", leaf.hex())
+        where = f"account {number}"
+        raise BookAltered(where, f"a line of leaf hash {leaf.hex()}", stored.hex() or "one that is kept")
 
 
 async def journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -> AsyncGenerator[bytes]:
@@ -125,6 +157,7 @@ async def journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) ->
 async def _journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -> AsyncGenerator[bytes]:
     tree = Frontier(scope.from_index, ends.frontier)
     due = {size: _opened(text, size, ends.keys).root async for size, text in checkpoints(conn, scope)}
+    kept = await Kept.begin(conn, scope, ends.checkpoint.origin)
     due_number = {source: getattr(scope.before, source) + 1 for source in SOURCES}
     async for chunk in chunks(conn, scope.book_id, scope.from_index, scope.to_index):
         run, place = chunk.run, (tree.size, due_number.get(chunk.run.source))
@@ -134,12 +167,14 @@ async def _journal_lines(conn: AsyncConnection[Any], scope: Scope, ends: Ends) -
         due_number[run.source] += run.count
         for leaf in _leaves(chunk):
             tree.append(leaf)
+            await kept.add(leaf, tree)
             if tree.size in due and due[tree.size] != tree.root():
                 await _name_culprit(conn, scope, ends)
         if chunk.run.source == "journal":
             yield b"".join([line + b"\n" for line in chunk.lines])
     if tree.size != scope.to_index or tree.root() != ends.checkpoint.root:
         await _name_culprit(conn, scope, ends)
+    await kept.end()
 
 
 def _leaves(chunk: Chunk) -> list[bytes]:

@@ -21,6 +21,7 @@ from ledger.export.pack.errors import BookAltered
 from ledger.export.pack.lines import line_rows
 from ledger.export.pack.running import Running
 from ledger.export.pack.scope import Scope, find_scope
+from ledger.export.pack.terms import check_terms
 from ledger.log import note
 from ledger.log.note import Signer
 
@@ -158,6 +159,7 @@ class _Pack:
         for at, closing in ((opening.debits, running.debits), (opening.credits, running.credits)):
             at[:] = closing
         await state.check_balances(conn, scope, running)
+        await check_terms(conn, scope)
         state.opening_gross(opening, running)
         await state.opening_numbers(conn, scope, opening)
         await self._file("opening.jsonl", self._opening(opening))
@@ -176,7 +178,8 @@ class _Pack:
 
     async def other_form(self, format: str) -> None:
         scope = self._scope
-        chosen = Selection(after_seq=scope.before.journal, through_seq=scope.after.journal)
+        # Proved: these rows were held against their lines a moment ago, for ``lines.csv``.
+        chosen = Selection(after_seq=scope.before.journal, through_seq=scope.after.journal, proved=True)
         for name in FILES[format]:
             chunks = export_file(self._conn, scope.book_id, format, name, chosen)
             await self._file(f"{FOLDERS[format]}/{name}", chunks)
