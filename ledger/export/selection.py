@@ -211,9 +211,12 @@ async def _check(conn: AsyncConnection[Any], book_id: int, rows: list[tuple[Any,
     of = {seq: list(found) for seq, found in groupby(postings, key=itemgetter(0))}
     for seq, *columns, line, stored in rows:
         check_leaf(seq, line, stored)
-        said = orjson.loads(line)
-        check_journal(seq, tuple(columns), said)
-        check_count(seq, len(of.get(seq, ())), len(said["postings"]))
-        hold = said.get("hold", {}).get("id")
-        for row, stated in zip(of.get(seq, ()), said["postings"], strict=True):
-            check_posting(seq, row[1], row[2:], stated, hold, names)
+        try:
+            said = orjson.loads(line)
+            check_journal(seq, tuple(columns), said)
+            check_count(seq, len(of.get(seq, ())), len(said["postings"]))
+            hold = said.get("hold", {}).get("id")
+            for row, stated in zip(of.get(seq, ()), said["postings"], strict=True):
+                check_posting(seq, row[1], row[2:], stated, hold, names)
+        except (orjson.JSONDecodeError, LookupError, TypeError, AttributeError) as error:
+            raise BookAltered(f"journal {seq}, canonical", "no journal's line", "one") from error

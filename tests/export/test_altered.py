@@ -18,6 +18,7 @@ CHANGES = {
     "effective_at": "UPDATE ledger.journal SET effective_at = effective_at - interval '1 day' WHERE seq = 2",
     "amount": "UPDATE ledger.posting SET amount = amount + 1 WHERE journal_seq = 2",
     "credit": "UPDATE ledger.posting SET credit_account = credit_account + 1 WHERE journal_seq = 2",
+    "no line": r"UPDATE ledger.journal SET canonical = 'x', leaf_hash = sha256('\x0078'::bytea) WHERE seq = 2",
     "gone": "DELETE FROM ledger.journal WHERE seq = 2",
 }
 
@@ -25,7 +26,9 @@ CHANGES = {
 @pytest.mark.parametrize("what", list(CHANGES))
 async def test_no_form_of_an_altered_book_ends_as_if_whole(shared_database: Database, what: str) -> None:
     async with await AsyncConnection.connect(shared_database.app_dsn) as conn:
-        book_id = (await random_book(conn, 3, name=f"altered-{what}".replace("_", "-"), batches=2)).book_id
+        book_id = (
+            await random_book(conn, 3, name=f"altered-{what}".translate({95: "-", 32: "-"}), batches=2)
+        ).book_id
     async with await AsyncConnection.connect(shared_database.owner_dsn) as conn, defenceless(conn):
         await conn.execute(f"{CHANGES[what]} AND book_id = {book_id}".encode())
         for format in FORMATS:
