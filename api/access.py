@@ -4,8 +4,8 @@ An entry of a platform client is committed before its call is carried out, so wh
 if the entry cannot be written, the call is refused (503). One that is denied is committed before it is told so. What a
 merchant's client does with what is its own is nobody's privilege: it writes nothing here and waits for nothing.
 
-An entry never holds a body, a header, a token or a value of the query: only the route's template, the ids in the
-path, and which parameters were given.
+An entry never holds a body, a header or a token. Of the query it holds which parameters were given, and two values
+that are no secrets: the number of a book and the id of a merchant.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ from litestar.types import HTTPScope
 from psycopg import AsyncConnection
 from psycopg.rows import class_row
 from psycopg_pool import AsyncConnectionPool
+
+from gateway.errors import IdInvalid
+from gateway.ids import MERCHANT, parse
 
 log = structlog.get_logger("khata.api")
 
@@ -123,7 +126,7 @@ class AccessLog:
             method=scope["method"],
             route=given.get("path_template") or "unmatched",
             outcome=outcome,
-            subject=_subject(given),
+            subject=_subject(given, asked),
             asked=sorted(asked),
             book=_book(asked),
             code=code,
@@ -162,9 +165,10 @@ class AccessLog:
             raise failed
 
 
-def _subject(scope: dict[str, Any]) -> str:
-    """The ids in the path, or the client that is claimed; nothing of an id that no id looks like."""
-    said = scope.get(CLAIMED) or " ".join(str(value) for value in (scope.get("path_params") or {}).values())
+def _subject(scope: dict[str, Any], asked: dict[str, str]) -> str:
+    """The ids in the path and the query's merchant, or the client that is claimed; nothing that no id looks like."""
+    ids = [str(value) for value in (scope.get("path_params") or {}).values()]
+    said = scope.get(CLAIMED) or " ".join([*ids, *_merchant(asked)])
     return said if said.isprintable() and len(said) <= _LONGEST_SUBJECT else ""
 
 
@@ -180,7 +184,14 @@ def _asked(scope: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in given.items() if name in known}
 
 
+def _merchant(asked: dict[str, str]) -> list[str]:
+    try:
+        parse(MERCHANT, merchant := asked.get("merchant", ""))
+    except IdInvalid:
+        return []
+    return [merchant]
+
+
 def _book(asked: dict[str, str]) -> str | None:
-    """The one value of a query that is kept: a number that is no secret."""
     book = asked.get("book", "")
     return book if book.isascii() and book.isdigit() and len(book) < 10 else None

@@ -22,8 +22,8 @@ class AccessQuery(Closed):
 class AccessEntry(View):
     """`person`: a client's id or who was logged in; null: a caller without a good token.
 
-    `subject`: the ids in the path, or the client claimed. `asked`: which query parameters were given. `book`: the one
-    that was named, if one was. `code`: why it was denied.
+    `subject`: the ids in the path and the merchant asked about, or the client claimed. `asked`: which query parameters
+    were given. `book`: the one that was named, if one was. `code`: why it was denied.
     """
 
     id: UUID

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from psycopg import AsyncConnection
 
 from ledger.errors import LedgerError
-from ledger.log.note import Signer, Verifier, sign
+from ledger.log.note import Note, Signer, Verifier, sign
 from ledger.log.proofs import last_checkpoint
 
 # Of sealing and of rotation, so that a checkpoint is signed by all the keys of its time.
@@ -22,6 +22,7 @@ SELECT key, name, public, signs_from, lead(old_until) OVER (ORDER BY key), endor
   FROM ledger.log_key WHERE book_id = %s ORDER BY key"""
 _SEALED = "SELECT key, sealed_private FROM ledger.log_key WHERE book_id = %s AND key = ANY (%s)"
 _ADD = "SELECT ledger.add_log_key(%s, %s, %s, %b, %b, %s, %s, %s)"
+_COSIGN = "SELECT ledger.add_cosignature(%s, %s, %s, %s)"
 
 
 class Safe(Protocol):
@@ -127,6 +128,7 @@ async def rotate(
 ) -> Verifier:
     """Add a key that signs from now on, endorsed by the one before, which signs for ``overlap`` still. Never commits.
 
+    It cosigns the last checkpoint, so that whoever knows it alone need not wait for the next.
     The log has begun. Raises ``LogKeyUnusable``.
     """
     await conn.execute(_LOCK, [book_id])
@@ -135,9 +137,13 @@ async def rotate(
     old = ring.keys[-1]
     earliest = [old.signs_from, *([last.sealed_at + timedelta(microseconds=1)] if last else [])]
     signs_from = max(now, *earliest)
-    new = Signer(old.verifier.name, private).verifier
+    signer = Signer(old.verifier.name, private)
+    new = signer.verifier
     endorsed = sign(endorsement_text(new.name, new.vkey), [Signer(old.verifier.name, ring.private[old.key])])
     sealed = safe.seal(private.private_bytes_raw(), new.vkey)
     given = [book_id, old.key + 1, new.name, new.public, sealed, signs_from, signs_from + overlap, endorsed]
     await conn.execute(_ADD, given)
+    if last:
+        line = signer.line(Note.parse(last.note).text).rstrip("\n")
+        await conn.execute(_COSIGN, [book_id, last.size, new.vkey, line])
     return new

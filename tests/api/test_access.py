@@ -49,6 +49,15 @@ async def test_each_call_of_a_platform_client_has_one_entry_that_names_its_reque
         assert entry.outcome == ("denied" if answer.status_code == 403 else "admitted"), (path, answer.text)
 
 
+async def test_an_entry_names_the_merchant_that_was_looked_at(api: Api) -> None:
+    world, caller = await world_of(api), await auditor(api)
+    merchant = world.mine.public_id
+    await caller.get("/v1/balance", merchant=merchant)
+    assert (await entries(api))[0].subject == merchant
+    await caller.get("/v1/balance", merchant="mer_sesame")
+    assert (await entries(api))[0].subject == ""
+
+
 async def test_what_a_merchant_does_with_its_own_is_not_written_down(api: Api) -> None:
     world = await world_of(api)
     caller = await api.caller(world.mine)

@@ -90,6 +90,17 @@ async def test_old_and_new_key_both_sign_while_they_overlap(book: Book) -> None:
         assert (await note_of(book, made.size)).signed_by(both) == signers
 
 
+async def test_in_a_quiet_book_either_key_opens_the_last_checkpoint(book: Book) -> None:
+    made = await sealed(book)
+    new = await SEALER.rotate(book.conn, book.book_id, overlap=timedelta(days=7), now=NOW)
+    old_key, _ = await keys.load_keys(book.conn, book.book_id)
+    last = await proofs.last_checkpoint(book.conn, book.book_id)
+    assert last is not None
+    note = await proofs.cosigned(book.conn, book.book_id, last)
+    for known in (old_key.verifier, new):
+        assert Checkpoint.opened(note, [known]) == made
+
+
 async def test_a_key_does_not_sign_at_a_time_that_is_sealed_already(book: Book) -> None:
     made = await sealed(book, NOW + timedelta(hours=5))  # another host's clock
     new = await SEALER.rotate(book.conn, book.book_id, overlap=timedelta(), now=NOW)
