@@ -60,3 +60,15 @@ class SystemRefused(KhataError):
 
     def __str__(self) -> str:
         return self.reason
+
+
+@dataclass(unsafe_hash=True)
+class CommandFailed(KhataError):
+    """A ``khata`` command that another one ran did not end well. ``said``: what it wrote to its error stream."""
+
+    code: ClassVar[str] = "command_failed"
+    command: str
+    said: str
+
+    def __str__(self) -> str:
+        return f"khata {self.command}: {self.said}"

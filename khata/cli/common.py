@@ -47,7 +47,9 @@ class BookMissing(KhataError):
     code = "book_missing"
 
     def __init__(self, name: str) -> None:
-        super().__init__(f"there is no book {name!r}; `khata up` or `khata books open {name}` makes one")
+        super().__init__(
+            f"there is no book {name!r}; `khata up` makes the default one, `khata books open NAME` any other"
+        )
 
 
 def explain(error: BaseException) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection, Coroutine, Iterable, Mapping, Sequence
@@ -30,6 +29,7 @@ from khata.demo.cast import ROLES, Member, engage
 from khata.demo.client import MerchantClient
 from khata.demo.report import merchant_table
 from khata.demo.script import SCENES, Player, Scene
+from khata.errors import CommandFailed
 from khata.stage import Stage, environment
 from khata.wiring import MERIDIAN
 from ledger import read
@@ -131,7 +131,7 @@ async def settle(story: Story, *, quiet: bool = False) -> None:
 
 
 async def run_khata(stage: Stage, *arguments: str) -> str:
-    """Run the ``khata`` command as a user would; its last line. Raises ``CalledProcessError``."""
+    """Run the ``khata`` command as a user would; its last line. Raises ``CommandFailed``."""
     command = [sys.executable, "-m", "khata", *arguments]
     process = await asyncio.create_subprocess_exec(
         *command,
@@ -141,7 +141,7 @@ async def run_khata(stage: Stage, *arguments: str) -> str:
     )
     out, err = await process.communicate()
     if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, command, out, err)
+        raise CommandFailed(" ".join(arguments), err.decode(errors="replace").strip())
     lines = out.decode().strip().splitlines()
     return lines[-1] if lines else ""
 
