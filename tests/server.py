@@ -23,8 +23,10 @@ from khata.config import Settings
 from khata.database import Database, EmbeddedServer
 from khata.secret_file import secrets_for
 
-# Nothing here outlives the session; tests that kill a database start their own, durable one.
-FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB"}
+# Nothing here outlives the session; tests that kill a database start their own, durable one. A batch that waits for a
+# millisecond at most (``ledger.append``) is taken for part of a deadlock where the machine stood still for as long as
+# deadlock_timeout: so that is longer, and still shorter than the 5 s after which ``append`` waits for nobody.
+FAST = {"fsync": "off", "full_page_writes": "off", "shared_buffers": "128MB", "deadlock_timeout": "4s"}
 
 
 @dataclass(frozen=True)
