@@ -29,6 +29,7 @@ from api.clients import is_client_id
 from banks import errors as b
 from gateway import errors as g
 from ledger import errors as l
+from ledger.export.errors import BookAltered
 from ledger.export.pack import errors as x
 from ledger.import_pack import errors as i
 from ledger.log import keys as k
@@ -160,7 +161,7 @@ PROBLEMS: Mapping[type[Exception], Problem] = {
     l.PeriodAlreadyClosed: Problem(409, "The day is closed already"),
     l.PeriodNotClosed: Problem(409, "There is nothing to reopen"),
     x.NothingSealed: Problem(409, "Nothing is in the log yet"),
-    x.BookAltered: _INTERNAL,
+    BookAltered: _INTERNAL,
     i.NotImportable: Problem(422, "No book can be made of this pack"),
     i.BookNotEmpty: Problem(409, "The book is not empty"),
     i.ImportDiffers: Problem(409, "The ledger does not take the pack"),

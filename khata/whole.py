@@ -25,7 +25,7 @@ def whole_file(path: Path) -> Generator[IO[bytes]]:
     with telling(path):
         file = aside.open("wb")
     try:
-        with file:
+        with _telling_when_full(path), file:
             yield file
             with telling(path):
                 file.flush()
@@ -33,10 +33,6 @@ def whole_file(path: Path) -> Generator[IO[bytes]]:
         with telling(path):
             aside.replace(path)
             _sync(path.parent)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise _refused(path, error) from error
     finally:
         aside.unlink(missing_ok=True)
 
@@ -54,18 +50,15 @@ def whole_directory(path: Path) -> Generator[Path]:
     with telling(path):
         aside.mkdir(parents=True)
     try:
-        yield aside
-        for folder, _, names in os.walk(aside):
-            for name in names:
-                _sync(Path(folder, name))
-            _sync(Path(folder))
+        with _telling_when_full(path):
+            yield aside
         with telling(path):
+            for folder, _, names in os.walk(aside):
+                for name in names:
+                    _sync(Path(folder, name))
+                _sync(Path(folder))
             aside.replace(path)
             _sync(path.parent)
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise _refused(path, error) from error
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 
@@ -76,6 +69,17 @@ def telling(path: Path) -> Generator[None]:
     try:
         yield
     except OSError as error:
+        raise _refused(path, error) from error
+
+
+@contextmanager
+def _telling_when_full(path: Path) -> Generator[None]:
+    """The same where the caller writes: of what else is refused in its block nobody knows that it is about ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
         raise _refused(path, error) from error
 
 

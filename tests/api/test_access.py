@@ -56,6 +56,11 @@ async def test_an_entry_names_the_merchant_that_was_looked_at(api: Api) -> None:
     assert (await entries(api))[0].subject == merchant
     await caller.get("/v1/balance", merchant="mer_sesame")
     assert (await entries(api))[0].subject == ""
+    # or the log could name one, and the other be looked at
+    for second in ("merchant", "%6Derchant", "merchant[x]"):
+        both = f"/v1/balance?merchant={merchant}&{second}={world.other.public_id}"
+        answer = await api.http.get(both, headers=caller.headers)
+        assert (answer.status_code, answer.json()["detail"]) == (400, "A query parameter is given twice")
 
 
 async def test_what_a_merchant_does_with_its_own_is_not_written_down(api: Api) -> None:
@@ -115,7 +120,7 @@ async def test_no_secret_and_no_value_of_a_query_is_in_the_log(api: Api) -> None
     caller = await auditor(api)
     secrets = ("sesame-1", "sesame-2", "sesame-3", caller.secret, caller.token)
     await caller.get("/v1/journals", **{"metadata[card]": "sesame-1", "source_id": "sesame-2", "book": "1"})
-    await caller.get("/v1/journals?sesame-3=1")
+    await caller.get("/v1/journals", **{"sesame-3": "1"})
     await api.http.get("/v1/accounts", headers={"Authorization": "Bearer sesame-1"})
     await api.http.post(
         "/oauth/token", data={"grant_type": "client_credentials"}, auth=("sesame-1", "sesame-2")

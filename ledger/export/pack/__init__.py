@@ -5,8 +5,9 @@ leaves must give the checkpoint's root, the rows must say what the lines say, ba
 that was changed behind the ledger's back no pack is made; the first culprit is named.
 """
 
+from ledger.export.errors import BookAltered
 from ledger.export.pack.container import Container, Entry, File, in_directory, in_zip
-from ledger.export.pack.errors import BookAltered, NothingSealed
+from ledger.export.pack.errors import NothingSealed
 from ledger.export.pack.scope import Scope, find_scope
 from ledger.export.pack.write import FOLDERS, Progress, Written, silent, write_pack, zip_comment
 

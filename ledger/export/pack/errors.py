@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ledger.errors import LedgerError
-from ledger.export.errors import BookAltered as BookAltered
 
 
 @dataclass(unsafe_hash=True)

@@ -15,7 +15,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from ledger.canonical import LAYER_NAMES
-from ledger.export.pack.errors import BookAltered
+from ledger.export.errors import BookAltered
 from ledger.export.pack.running import Running, Side
 from ledger.export.rows import Names, check_count, check_journal, check_posting, learn, text
 

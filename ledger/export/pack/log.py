@@ -14,7 +14,7 @@ from psycopg.errors import CardinalityViolation
 
 from ledger.canonical import rfc3339
 from ledger.errors import EntryMissing
-from ledger.export.pack.errors import BookAltered
+from ledger.export.errors import BookAltered
 from ledger.export.pack.kept import Kept
 from ledger.export.pack.scope import Scope
 from ledger.export.pack.state import json_line

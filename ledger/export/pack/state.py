@@ -15,7 +15,7 @@ import orjson
 from psycopg import AsyncConnection
 
 from ledger.canonical import rfc3339
-from ledger.export.pack.errors import BookAltered
+from ledger.export.errors import BookAltered
 from ledger.export.pack.running import Running, Side
 from ledger.export.pack.scope import Counts, Scope
 

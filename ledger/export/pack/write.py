@@ -15,9 +15,9 @@ from psycopg import AsyncConnection
 from ledger.canonical import rfc3339
 from ledger.errors import InvalidEntry
 from ledger.export import FILES, Selection, export_file
+from ledger.export.errors import BookAltered
 from ledger.export.pack import log, state
 from ledger.export.pack.container import Container, File
-from ledger.export.pack.errors import BookAltered
 from ledger.export.pack.lines import line_rows
 from ledger.export.pack.running import Running
 from ledger.export.pack.scope import Scope, find_scope
